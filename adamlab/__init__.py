@@ -1,0 +1,25 @@
+"""adamlab: how Adam behaves on deep CNNs, and what fixing each layer's weight norm changes.
+
+The optimizers are here, ready for Optax; `models`, `data`, `records` and `training` are submodules. Everything is
+imported when it is first used: reading records does not wait for JAX, and the optimizers do not wait for Flax.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from adamlab import config, data, models, records, training
+    from adamlab.optim import adam
+
+__all__ = ["adam", "config", "data", "models", "records", "training"]
+__version__ = "0.1.0"
+
+_SUBMODULES = {"config", "data", "models", "records", "training"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _SUBMODULES:
+        return import_module(f"adamlab.{name}")
+    if name in __all__:
+        return getattr(import_module("adamlab.optim"), name)
+    raise AttributeError(f"module 'adamlab' has no attribute {name!r}")

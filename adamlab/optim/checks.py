@@ -1,0 +1,31 @@
+"""Refuses hyperparameters out of range when an optimizer is built, before anything is traced."""
+
+from collections.abc import Callable
+
+import numpy as np
+from jax.core import Tracer
+from jax.typing import ArrayLike
+
+
+def check_positive(**values: ArrayLike) -> None:
+    """Raises ValueError unless every value, given by name, is a finite number > 0 (or traced)."""
+    _check(values, lambda x: 0 < x < float("inf"), "a finite number > 0")
+
+
+def check_non_negative(**values: ArrayLike) -> None:
+    """Raises ValueError unless every value, given by name, is a finite number >= 0 (or traced)."""
+    _check(values, lambda x: 0 <= x < float("inf"), "a finite number >= 0")
+
+
+def check_decay(**values: ArrayLike) -> None:
+    """Raises ValueError unless every value, given by name, is a decay rate in [0, 1) (or traced)."""
+    _check(values, lambda x: 0 <= x < 1, "in [0, 1)")
+
+
+def _check(values: dict[str, ArrayLike], accept: Callable[[float], bool], wanted: str) -> None:
+    for name, value in values.items():
+        if isinstance(value, Tracer):
+            continue
+        # NaN fails every comparison, so it is refused without a rule of its own.
+        if not accept(np.asarray(value).item()):
+            raise ValueError(f"{name} must be {wanted}, got {value}")

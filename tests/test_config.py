@@ -1,0 +1,100 @@
+"""What a configuration accepts, and that it survives JSON."""
+
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adamlab.config import (
+    MAGNITUDE,
+    PERTURBATION,
+    PROTOCOLS,
+    ConfigError,
+    Hyperparameters,
+    Protocol,
+    RunConfig,
+    difference,
+)
+
+hyperparameters = st.builds(
+    Hyperparameters,
+    alpha=st.floats(1e-10, 1e3),
+    beta1=st.floats(0, 1, exclude_max=True),
+    beta2=st.floats(0, 1, exclude_max=True),
+    epsilon=st.floats(0, 1e3),
+)
+configs = st.builds(
+    RunConfig,
+    dataset=st.sampled_from(["cifar10", "digits"]),
+    model=st.sampled_from(["plain20", "resnet34"]),
+    protocol=st.sampled_from(list(PROTOCOLS.values())),
+    hyperparameters=hyperparameters,
+    seed=st.integers(0, 2**31 - 1),
+    stem=st.sampled_from([None, "imagenet", "cifar"]),
+)
+
+
+@given(configs)
+def test_json_round_trip_is_exact(config):
+    assert RunConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+@given(configs, configs)
+def test_equal_settings_have_equal_names_and_only_they(a, b):
+    assert (a.setting == b.setting) == (a.hyperparameters == b.hyperparameters)
+
+
+@given(configs, configs)
+def test_difference_is_empty_only_between_equals(a, b):
+    assert (difference(a, b) == "") == (a == b)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -1.0])
+@pytest.mark.parametrize("name", ["alpha", "beta1", "beta2", "epsilon"])
+def test_refuses_what_no_hyperparameter_can_be(name, value):
+    with pytest.raises(ConfigError, match=rf"^{name} must be .*, got {value}$"):
+        Hyperparameters(**{name: value})
+
+
+def test_the_edges_of_what_is_accepted():
+    Hyperparameters(beta1=0.0, beta2=0.0, epsilon=0.0)
+    with pytest.raises(ConfigError, match="alpha must be a finite number > 0, got 0"):
+        Hyperparameters(alpha=0.0)
+    with pytest.raises(ConfigError, match="beta2 must be in"):
+        Hyperparameters(beta2=1.0)
+
+
+def test_a_batch_larger_than_the_set_is_refused():
+    with pytest.raises(ConfigError, match="batch_size must be at most the number of training images, 10, got 11"):
+        Protocol("smoke", train_images=10, test_images=10, batch_size=11)
+
+
+@pytest.mark.parametrize("damage", [{"model": ...}, {"hyperparameters": {"gamma": 1}}, {"extra": 1}, {"protocol": 3}])
+def test_a_damaged_dictionary_is_refused(damage):
+    values = RunConfig("digits", "plain20", PROTOCOLS["smoke"]).to_dict() | damage
+    if damage == {"model": ...}:
+        del values["model"]
+    with pytest.raises(ConfigError):
+        RunConfig.from_dict(values)
+
+
+def test_paper_protocol_is_the_papers():
+    """Section 4: batch 100, 15 epochs; all of CIFAR-10."""
+    paper = PROTOCOLS["paper"]
+    assert (paper.train_images, paper.test_images, paper.batch_size, paper.epochs) == (50_000, 10_000, 100, 15)
+    assert paper.steps_per_epoch == 500
+
+
+def test_every_grid_holds_the_default_and_perturbations_are_small():
+    defaults = Hyperparameters()
+    for grids in (MAGNITUDE, PERTURBATION):
+        for name, values in grids.items():
+            assert getattr(defaults, name) in values, name
+            assert len(set(values)) == 5
+    assert "epsilon" not in PERTURBATION  # section 3.3
+    # Alpha x 0.8 ... 1.2; a decay's distance from 1 likewise: 0.9 gives 0.92 ... 0.88.
+    assert PERTURBATION["alpha"] == (0.0008, 0.0009, 0.001, 0.0011, 0.0012)
+    assert PERTURBATION["beta1"] == (0.92, 0.91, 0.9, 0.89, 0.88)
+    assert PERTURBATION["beta2"] == (0.9992, 0.9991, 0.999, 0.9989, 0.9988)

@@ -1,0 +1,125 @@
+"""A run's folder: what is written is what is read, a torn line is dropped, another configuration is refused."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from adamlab import records
+from adamlab.config import PROTOCOLS, Hyperparameters, RunConfig
+from adamlab.records import RecordsError
+
+CONFIG = RunConfig("digits", "plain20", PROTOCOLS["smoke"])
+
+
+def epoch(number, loss=1.0):
+    return {"epoch": number, "train_loss": loss, "test_loss": 2.0, "test_accuracy": 0.5, "seconds": 1.0}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    folder = records.run_folder(tmp_path, CONFIG)
+    records.open_run(folder, CONFIG, {"commit": "abc"})
+    return folder
+
+
+def test_what_is_written_is_what_is_read(folder):
+    loss = 0.1 + 0.2  # 0.30000000000000004: every digit is kept
+    records.append(folder, epoch(1, loss))
+    records.append(folder, {"outcome": "finished"})
+    run = records.read_run(folder)
+    assert run.config == CONFIG
+    assert run.provenance == {"commit": "abc"}
+    assert run.epochs == [epoch(1, loss)]
+    assert run.outcome == {"outcome": "finished"}
+
+
+def test_a_torn_line_ends_the_reading_and_is_dropped(folder):
+    records.append(folder, epoch(1))
+    with open(folder / "metrics.jsonl", "a") as file:
+        file.write('{"epoch": 2, "train_lo')  # a crash in the middle of a write
+    assert records.read_run(folder).epochs == [epoch(1)]
+    records.keep_epochs(folder, 1)
+    records.append(folder, epoch(2))
+    assert records.read_run(folder).epochs == [epoch(1), epoch(2)]
+
+
+def test_keep_epochs_drops_what_comes_after(folder):
+    for number in (1, 2, 3):
+        records.append(folder, epoch(number))
+    records.keep_epochs(folder, 2)
+    assert records.read_run(folder).epochs == [epoch(1), epoch(2)]
+
+
+def test_another_configuration_is_refused_and_left_alone(folder):
+    before = (folder / "config.json").read_bytes()
+    other = replace(CONFIG, protocol=replace(CONFIG.protocol, epochs=7))
+    with pytest.raises(RecordsError, match=r"another configuration \(epochs 7 here, 2 there\); choose another --out"):
+        records.open_run(folder, other, {})
+    assert (folder / "config.json").read_bytes() == before
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"schema": 1}', '{"schema": 1, "config": {}, "provenance": {}}'])
+def test_a_damaged_config_is_named(folder, content):
+    (folder / "config.json").write_text(content)
+    with pytest.raises(RecordsError, match=r"config.json is damaged .*; delete .* to run it again"):
+        records.read_run(folder)
+
+
+def test_another_schema_is_refused(folder):
+    content = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(content | {"schema": 99}))
+    with pytest.raises(RecordsError, match="has schema 99, this version reads 1"):
+        records.read_run(folder)
+
+
+def test_load_gives_one_row_per_run_and_epoch(tmp_path):
+    settings = [Hyperparameters(), Hyperparameters(alpha=0.1), Hyperparameters(beta1=0.5)]
+    for hyperparameters in settings:
+        config = replace(CONFIG, hyperparameters=hyperparameters)
+        folder = records.run_folder(tmp_path, config)
+        records.open_run(folder, config, {})
+        if hyperparameters.alpha == 0.1:  # diverged in its first epoch: no record, and still a row
+            records.append(folder, {"outcome": "diverged", "epoch": 1, "step": 3})
+        else:
+            records.append(folder, epoch(1))
+            records.append(folder, epoch(2))
+    table = records.load(tmp_path)
+    assert len(table) == 2 + 1 + 2
+    assert dict(table.groupby("setting")["outcome"].first()) == {
+        "default": "unfinished",
+        "alpha=0.1": "diverged",
+        "beta1=0.5": "unfinished",
+    }
+    assert table.loc[table["alpha"] == 0.1, "train_loss"].isna().all()
+    assert {"dataset", "model", "protocol", "epochs", "batch_size", "seed", "epsilon_placement"} <= set(table.columns)
+
+
+def test_no_runs_is_an_error_that_names_the_folder(tmp_path):
+    with pytest.raises(RecordsError, match=f"no runs below {tmp_path}"):
+        records.load(tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RecordsError, match=r"cannot write results to .*file.*: Not a directory"):
+        records.open_run(tmp_path / "file" / "run", CONFIG, {})
+
+
+def test_provenance_names_commit_versions_and_device():
+    provenance = records.provenance("1 x cpu")
+    assert provenance["device"] == "1 x cpu"
+    assert {"python", "jax", "flax", "optax", "numpy"} <= set(provenance["versions"])
+    command = ["git", "rev-parse", "--short", "HEAD"]
+    head = subprocess.run(command, capture_output=True, text=True, cwd=os.path.dirname(__file__))
+    if head.returncode == 0:
+        assert provenance["commit"].rstrip("+") == head.stdout.strip()
+
+
+def test_reading_records_does_not_import_jax(folder):
+    code = f"import sys, adamlab.records as r; r.load({str(folder)!r}); sys.exit('jax' in sys.modules)"
+    records.append(folder, epoch(1))
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
