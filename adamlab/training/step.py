@@ -1,0 +1,95 @@
+"""One training step and one evaluation step: pure functions of arrays."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+Arrays = dict[str, jax.Array]
+# From a run's hyperparameters, as arrays, to its optimizer.
+OptimizerFactory = Callable[[Arrays], optax.GradientTransformation]
+
+
+class TrainState(NamedTuple):
+    """All that training changes, and the hyperparameters: they are arrays, so one compiled step serves every value."""
+
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+    hyperparameters: Arrays
+
+
+class Normalisation(NamedTuple):
+    """Per-channel mean and standard deviation of images scaled to [0, 1]."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __call__(self, images: jax.Array) -> jax.Array:
+        """uint8 images (..., channels) as float32 of about zero mean and unit variance."""
+        scale, offset = 1 / (255 * jnp.array(self.std)), jnp.array(self.mean) / jnp.array(self.std)
+        shape = (1,) * (images.ndim - 1) + (-1,)
+        return images.astype(jnp.float32) * scale.reshape(shape) - offset.reshape(shape)
+
+
+def make_init(model: nn.Module, make_optimizer: OptimizerFactory, image_shape: tuple[int, int, int]) -> Callable:
+    """The function `init(seed, hyperparameters) -> TrainState`."""
+
+    def init(seed: jax.Array, hyperparameters: Arrays) -> TrainState:
+        variables = model.init(jax.random.key(seed), jnp.zeros((1, *image_shape)), train=False)
+        params, batch_stats = variables["params"], variables.get("batch_stats", {})
+        return TrainState(params, batch_stats, make_optimizer(hyperparameters).init(params), hyperparameters)
+
+    return init
+
+
+def make_train_step(model: nn.Module, make_optimizer: OptimizerFactory, normalise: Normalisation) -> Callable:
+    """The function `train_step(state, batch) -> (state, loss)`.
+
+    `batch` holds `image`, uint8 (n, height, width, channels), and `label`, int32 (n,). The loss is the batch's mean
+    cross-entropy in nats, before the update.
+    """
+
+    def train_step(state: TrainState, batch: Arrays) -> tuple[TrainState, jax.Array]:
+        images = normalise(batch["image"])
+
+        def loss_fn(params: Any) -> tuple[jax.Array, Any]:
+            variables = {"params": params, "batch_stats": state.batch_stats}
+            logits, updated = model.apply(variables, images, train=True, mutable=["batch_stats"])
+            return cross_entropy(logits, batch["label"]).mean(), updated["batch_stats"]
+
+        (loss, batch_stats), gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+        optimizer = make_optimizer(state.hyperparameters)
+        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        return TrainState(params, batch_stats, opt_state, state.hyperparameters), loss
+
+    return train_step
+
+
+def make_eval_step(model: nn.Module, normalise: Normalisation) -> Callable:
+    """The function `eval_step(state, batch) -> {"loss", "correct"}`: sums over the images whose `mask` is 1.
+
+    The mask lets every image of a set count once: the last batch is filled up, and what fills it has mask 0.
+    """
+
+    def eval_step(state: TrainState, batch: Arrays) -> Arrays:
+        variables = {"params": state.params, "batch_stats": state.batch_stats}
+        logits: Any = model.apply(variables, normalise(batch["image"]), train=False)
+        loss = cross_entropy(logits, batch["label"])
+        correct = jnp.argmax(logits, axis=-1) == batch["label"]
+        # A masked image must not spoil the sum, not even with an infinite loss.
+        return {
+            "loss": jnp.sum(loss, where=batch["mask"]),
+            "correct": jnp.sum(correct, where=batch["mask"]),
+        }
+
+    return eval_step
+
+
+def cross_entropy(logits: jax.Array, labels: jax.Array) -> jax.Array:
+    """Cross-entropy in nats per image: -log softmax(logits)[label]. Shapes (n, classes) and (n,) give (n,)."""
+    return optax.softmax_cross_entropy_with_integer_labels(logits.astype(jnp.float32), labels)

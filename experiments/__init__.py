@@ -1,0 +1,1 @@
+"""One module per study: its grid and its command line. Run them from the repository: `python -m experiments.NAME`."""

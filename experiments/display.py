@@ -1,0 +1,93 @@
+"""What a person sees while a grid runs: a live line on a terminal, one plain line per epoch elsewhere."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from adamlab.config import RunConfig
+
+
+class Display:
+    """Follows the runs of a grid, in their order.
+
+    Args:
+      console: Where to write. On a terminal one live line is kept up to date; anything else gets plain lines.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=20),
+            TextColumn("{task.fields[status]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+
+    @contextmanager
+    def running(self, configs: Sequence[RunConfig]) -> Iterator[None]:
+        """The display of a grid, from its first run to its last."""
+        self._runs, self._number, self._skipped = len(configs), 0, 0
+        self._total = sum(_steps(config) for config in configs)
+        with self._progress:
+            self._task = self._progress.add_task("", total=self._total, status="")
+            yield
+        if self._skipped:
+            self.console.print(f"{self._skipped} of {self._runs} runs were finished before and not trained again.")
+
+    def skip(self, config: RunConfig) -> None:
+        """A run was finished before."""
+        self._number, self._skipped = self._number + 1, self._skipped + 1
+        self._drop(_steps(config))
+
+    def start(self, config: RunConfig, done: int) -> None:
+        """A run begins, `done` epochs of it being there already."""
+        self._number, self._config = self._number + 1, config
+        self._name = f"run {self._number} of {self._runs}: {config.model}, {config.setting}, seed {config.seed}"
+        self._done = done * config.protocol.steps_per_epoch
+        self._drop(self._done)
+        if done:
+            self.console.print(f"{self._name}: continued after epoch {done}")
+        self._show("compiling")
+
+    def step(self, epoch: int, step: int, loss: float) -> None:
+        """A chunk of steps is done."""
+        protocol = self._config.protocol
+        steps = (epoch - 1) * protocol.steps_per_epoch + step
+        self._progress.advance(self._task, steps - self._done)
+        self._done = steps
+        self._show(f"epoch {epoch}/{protocol.epochs}, training loss {loss:.3f}")
+
+    def epoch(self, record: dict[str, Any]) -> None:
+        """An epoch is done and recorded."""
+        if not self.console.is_terminal:
+            self.console.print(
+                f"{self._name}: epoch {record['epoch']}/{self._config.protocol.epochs}, "
+                f"training loss {record['train_loss']:.3f}, test loss {record['test_loss']:.3f}, "
+                f"accuracy {record['test_accuracy']:.1%}, {record['seconds']:.1f} s"
+            )
+
+    def end(self, outcome: dict[str, Any]) -> None:
+        """A run has ended."""
+        if outcome["outcome"] == "diverged":
+            self.console.print(f"{self._name}: diverged at step {outcome['step']}, epoch {outcome['epoch']}")
+        self._drop(_steps(self._config) - self._done)
+
+    def _show(self, status: str) -> None:
+        self._progress.update(self._task, description=self._name, status=status)
+
+    def _drop(self, steps: int) -> None:
+        """Takes steps that will not be trained out of the total, so that the time left stays an honest estimate."""
+        self._total -= steps
+        self._progress.update(self._task, total=self._total)
+
+
+def _steps(config: RunConfig) -> int:
+    return config.protocol.epochs * config.protocol.steps_per_epoch

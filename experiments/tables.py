@@ -1,0 +1,77 @@
+"""Prints a study's results: one table per network and varied hyperparameter."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from statistics import mean, stdev
+
+from rich.console import Console
+from rich.table import Table
+
+from adamlab.config import Hyperparameters, RunConfig
+from adamlab.records import Run, read_run, run_folder
+
+# Name in the records, title, format, and which of several means is the best one.
+METRICS = (
+    ("train_loss", "training loss", "{:.4f}", min),
+    ("test_loss", "test loss", "{:.4f}", min),
+    ("test_accuracy", "test accuracy", "{:.2%}", max),
+)
+
+
+def print_tables(console: Console, out: Path, configs: Sequence[RunConfig], grid: dict[str, tuple[float, ...]]) -> None:
+    """Prints the last epoch of the runs of `configs`: mean over seeds, standard deviation, best and default marked."""
+    runs = [read_run(run_folder(out, config)) for config in configs]
+    for model in dict.fromkeys(config.model for config in configs):
+        for parameter, values in grid.items():
+            settings = {value: replace(Hyperparameters(), **{parameter: value}) for value in values}
+            rows = {
+                value: [run for run in runs if run.config.model == model and run.config.hyperparameters == setting]
+                for value, setting in settings.items()
+            }
+            console.print(make_table(model, parameter, rows))
+
+
+def make_table(model: str, parameter: str, rows: dict[float, list[Run]]) -> Table:
+    """One row per value of the parameter, from the runs (one per seed) with that value.
+
+    A value with a run that diverged is said to have diverged, its numbers are those of its last epochs, and it is
+    never the best.
+    """
+    seeds = max(len(runs) for runs in rows.values())
+    spread = f", mean ± standard deviation of {seeds} seeds" if seeds > 1 else ""
+    epochs = next(iter(rows.values()))[0].config.protocol.epochs
+    table = Table(title=f"{model}, {parameter}: epoch {epochs}{spread}", title_justify="left", title_style="bold")
+    table.add_column(parameter, justify="right")
+    for _, title, _, _ in METRICS:
+        table.add_column(title, justify="right")
+    table.add_column("")
+
+    for value, runs in rows.items():
+        cells = []
+        for metric, _, text, best_of in METRICS:
+            means = {v: mean(_last(r, metric)) for v, r in rows.items() if not _diverged(r)}
+            best = value in means and means[value] == best_of(means.values())
+            cells.append(_cell(_last(runs, metric), text, best))
+        notes = ["default"] if value == getattr(Hyperparameters(), parameter) else []
+        notes += [f"diverged ({_diverged(runs)} of {len(runs)})"] if _diverged(runs) else []
+        table.add_row(f"{value:g}", *cells, ", ".join(notes))
+    table.caption, table.caption_justify = "* best of the column", "left"
+    return table
+
+
+def _diverged(runs: list[Run]) -> int:
+    return sum(run.outcome is not None and run.outcome["outcome"] == "diverged" for run in runs)
+
+
+def _last(runs: list[Run], metric: str) -> list[float]:
+    """The metric after the last epoch of each run that has one."""
+    return [run.epochs[-1][metric] for run in runs if run.epochs]
+
+
+def _cell(values: list[float], text: str, best: bool) -> str:
+    if not values:
+        return "- "
+    spread = f" ± {text.format(stdev(values))}" if len(values) > 1 else ""
+    cell = text.format(mean(values)) + spread
+    return f"[bold]{cell}*[/]" if best else f"{cell} "

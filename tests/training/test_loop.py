@@ -1,0 +1,179 @@
+"""Training on the digits: against NumPy and Optax, to the same bits when resumed, with one compilation for a grid."""
+
+from dataclasses import asdict, replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from adamlab import data, models
+from adamlab.config import MAGNITUDE, Hyperparameters, Protocol, RunConfig
+from adamlab.training import Diverged, build, loop, train
+from adamlab.training.checkpoint import Checkpoints
+from adamlab.training.step import Normalisation
+
+PROTOCOL = Protocol("smoke", train_images=200, test_images=70, batch_size=50, epochs=3)
+CONFIG = RunConfig("digits", "plain20", PROTOCOL)
+TIMES = {"seconds", "images_per_second"}
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.load("digits")
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(digits):
+    return list(train(CONFIG, digits))
+
+
+def without_times(records):
+    return [{name: value for name, value in record.items() if name not in TIMES} for record in records]
+
+
+def program_and_state(digits, config=CONFIG):
+    program = build.build_program(config, 10, (8, 8, 1), digits.mean, digits.std)
+    hyperparameters = {name: jnp.float32(value) for name, value in asdict(config.hyperparameters).items()}
+    return program, program.init(jnp.int32(config.seed), hyperparameters)
+
+
+def test_one_record_per_epoch_and_the_loss_falls(uninterrupted):
+    assert [record["epoch"] for record in uninterrupted] == [1, 2, 3]
+    # ln 10 = 2.303 is the loss of a guess.
+    assert uninterrupted[0]["train_loss"] > uninterrupted[-1]["train_loss"]
+    assert uninterrupted[-1]["train_loss"] < np.log(10)
+
+
+def test_same_seed_same_bits_other_seed_other_numbers(digits, uninterrupted):
+    assert without_times(train(CONFIG, digits)) == without_times(uninterrupted)
+    other = list(train(replace(CONFIG, seed=1), digits))
+    assert other[0]["train_loss"] != uninterrupted[0]["train_loss"]
+
+
+@pytest.mark.parametrize("stop_after", [1, 2])
+def test_resumed_run_repeats_the_uninterrupted_one_bit_for_bit(digits, uninterrupted, tmp_path, stop_after):
+    checkpoints = Checkpoints(tmp_path / "checkpoint")
+    first = train(CONFIG, digits, checkpoints)
+    records = [next(first) for _ in range(stop_after + 1)]  # the record after the checkpoint is lost in a crash
+    first.close()
+    checkpoints.close()
+    resumed = list(train(CONFIG, digits, Checkpoints(tmp_path / "checkpoint")))
+    assert without_times(records[:stop_after] + resumed) == without_times(uninterrupted)
+
+
+def test_hyperparameters_change_neither_initial_weights_nor_order(digits):
+    """Runs are compared in pairs: what differs between two of them comes from the hyperparameter."""
+    _, state = program_and_state(digits)
+    _, other = program_and_state(digits, replace(CONFIG, hyperparameters=Hyperparameters(alpha=0.1, beta1=0.5)))
+    jax.tree.map(np.testing.assert_array_equal, state.params, other.params)
+
+
+def test_order_is_a_permutation_that_changes_with_epoch_and_seed():
+    orders = [loop.epoch_order(seed, epoch, 12, 3, 4) for seed, epoch in ((0, 1), (0, 1), (0, 2), (1, 1))]
+    for order in orders:
+        assert sorted(order.ravel()) == list(range(12))
+    assert (orders[0] == orders[1]).all()
+    assert (orders[0] != orders[2]).any()
+    assert (orders[0] != orders[3]).any()
+
+
+def test_chunks_divide_an_epoch():
+    for steps in range(1, 600):
+        assert steps % loop.chunk_size(steps) == 0
+        assert 1 <= loop.chunk_size(steps) <= loop.MAX_CHUNK
+
+
+def test_every_test_image_counts_once(digits, monkeypatch):
+    """70 images in batches of 32 are filled up with 26 blank ones, which must not count."""
+    monkeypatch.setattr(loop, "EVALUATION_BATCH", 32)
+    record = next(train(CONFIG, digits))
+
+    model = models.create("plain20", 10)
+    program, state = program_and_state(digits)
+    order = loop.epoch_order(0, 1, 200, 4, 50)
+    data_on_device = jax.device_put(loop.subset(digits.train, 200))
+    for indices in np.split(order, 4 // loop.chunk_size(4)):
+        state, _ = program.train_chunk(state, data_on_device, indices)
+    images = (digits.test["image"][:70] / 255 - np.array(digits.mean)) / np.array(digits.std)
+    variables = {"params": state.params, "batch_stats": state.batch_stats}
+    logits = np.asarray(model.apply(variables, jnp.float32(images), train=False), np.float64)
+    labels = digits.test["label"][:70]
+    log_likelihood = logits[np.arange(70), labels] - np.log(np.exp(logits).sum(axis=1))
+    assert record["test_loss"] == pytest.approx(-log_likelihood.mean(), rel=1e-5)
+    assert record["test_accuracy"] == pytest.approx((logits.argmax(axis=1) == labels).mean())
+
+
+def test_one_step_is_optax_on_the_gradient_of_the_mean_cross_entropy(digits):
+    program, state = program_and_state(digits)
+    model, params, batch_stats = models.create("plain20", 10), state.params, state.batch_stats
+    images = jnp.float32((digits.train["image"][:50] / 255 - np.array(digits.mean)) / np.array(digits.std))
+    labels = digits.train["label"][:50]
+
+    @jax.jit
+    @jax.value_and_grad
+    def loss_fn(params):
+        variables = {"params": params, "batch_stats": batch_stats}
+        logits, _ = model.apply(variables, images, train=True, mutable=["batch_stats"])
+        return -jnp.mean(jax.nn.log_softmax(logits)[jnp.arange(50), labels])
+
+    expected_loss, gradients = loss_fn(params)
+    # Where the gradient is far from 0, Adam's first step is alpha * g / (|g| + epsilon): the sign of g, scaled.
+    updates, _ = optax.adam(1e-3).update(gradients, optax.adam(1e-3).init(params), params)
+    expected = jax.tree.map(np.asarray, optax.apply_updates(params, updates))
+    data_on_device = jax.device_put(loop.subset(digits.train, 200))
+    state, losses = program.train_chunk(state, data_on_device, np.arange(50, dtype=np.int32)[None])
+    assert losses[0] == pytest.approx(float(expected_loss), rel=1e-5)
+    clear = jax.tree.map(lambda g: np.abs(g) > 1e-4, gradients)
+    assert sum(int(c.sum()) for c in jax.tree.leaves(clear)) > 100_000
+    for c, ours, theirs in zip(*map(jax.tree.leaves, (clear, state.params, expected)), strict=True):
+        np.testing.assert_allclose(np.asarray(ours)[c], theirs[c], atol=2e-6)
+
+
+def test_one_compilation_serves_the_whole_study(digits):
+    """Five values each of four parameters, and several seeds: one program per network and shape."""
+    program, _ = program_and_state(digits)
+    data_on_device = jax.device_put(loop.subset(digits.train, 200))
+    before = program.train_chunk._cache_size()
+    for name, values in MAGNITUDE.items():
+        for seed, value in enumerate(values):
+            config = replace(CONFIG, seed=seed, hyperparameters=Hyperparameters(**{name: value}))
+            other, state = program_and_state(digits, config)
+            assert other is program
+            program.train_chunk(state, data_on_device, np.zeros((4, 50), np.int32))
+    assert program.train_chunk._cache_size() <= max(before, 1)
+
+
+def test_divergence_is_reported_with_its_step(digits):
+    config = replace(CONFIG, hyperparameters=Hyperparameters(alpha=3e38))
+    with pytest.raises(Diverged) as diverged:
+        list(train(config, digits))
+    # The first loss is that of the initial weights. The first update sets BatchNorm's scales to +-3e38, so that the
+    # next convolution overflows float32 to infinities of both signs, whose sum is NaN: the second loss.
+    assert (diverged.value.epoch, diverged.value.step) == (1, 2)
+
+
+def test_bf16_trains_and_keeps_float32_parameters(digits):
+    config = replace(CONFIG, precision="bf16", protocol=replace(PROTOCOL, epochs=1))
+    assert np.isfinite(next(train(config, digits))["train_loss"])
+    _, state = program_and_state(digits, config)
+    assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {np.dtype(np.float32)}
+
+
+def test_normalisation_is_that_of_numpy():
+    images = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3)).astype(np.uint8)
+    mean, std = (0.1, 0.5, 0.9), (0.2, 0.3, 0.4)
+    expected = (images / 255 - np.array(mean)) / np.array(std)
+    np.testing.assert_allclose(Normalisation(mean, std)(jnp.asarray(images)), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("placement", ["outside", "inside"])
+def test_epsilon_stands_where_it_was_asked_for(placement):
+    """With one gradient g, the first step is alpha g / (|g| + eps) or alpha g / sqrt(g^2 + eps)."""
+    values = {"alpha": 0.1, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-2}
+    arrays = {name: jnp.float32(value) for name, value in values.items()}
+    optimizer, g = build.build_adam(arrays, placement), 0.3
+    update, _ = optimizer.update(jnp.float32(g), optimizer.init(jnp.float32(0.0)))
+    denominator = g + 1e-2 if placement == "outside" else np.sqrt(g**2 + 1e-2)
+    assert float(update) == pytest.approx(-0.1 * g / denominator, rel=1e-5)
