@@ -169,10 +169,14 @@ def read_runs(results: Path) -> list[Run]:
     Raises:
       RecordsError: There is no run, or one of them is damaged.
     """
-    runs = [read_run(path.parent) for path in sorted(results.rglob("config.json"))]
-    if not runs:
+    folders = []
+    for folder, subfolders, files in os.walk(results):
+        if "config.json" in files:
+            folders.append(Path(folder))
+            subfolders.clear()  # a run may be going on: its checkpoints come and go
+    if not folders:
         raise RecordsError(f"no runs below {results}: expected folders with a config.json")
-    return runs
+    return [read_run(folder) for folder in sorted(folders)]
 
 
 def load(results: str | Path) -> "pd.DataFrame":

@@ -22,31 +22,34 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"error: {message}\n")
 
 
-def make_parser(docstring: str, module: str) -> Parser:
-    """A parser with the options that every study has; the module's docstring is its help."""
-    parser = Parser(
+def make_parser(docstring: str | None, module: str) -> Parser:
+    """A parser whose help is the module's docstring."""
+    return Parser(
         prog=f"python -m {module}",
         description=docstring,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    add = parser.add_argument
+
+
+def add_common_options(parser: Parser) -> None:
+    """Adds the options that every study has."""
+    add = parser.add_argument_group("data, protocol and results").add_argument
     add("--dataset", choices=NAMES, default="auto", help="auto: cifar10 if it is there or can be fetched, else digits")
-    add("--data-dir", type=Path, help="where tensorflow-datasets keeps its data (default: $TFDS_DATA_DIR, or its own)")
+    add("--data-dir", type=Path, metavar="DIR", help="tensorflow-datasets' folder (default: $TFDS_DATA_DIR or its own)")
     add(
         "--protocol",
         choices=("auto", *PROTOCOLS),
         default="auto",
-        help="how much is trained; auto: paper on an accelerator, laptop on a CPU. The next four change its numbers",
+        help="how much is trained (default: paper on an accelerator, laptop on a CPU); the next four change it",
     )
-    add("--train-images", type=int, help="size of the training set")
-    add("--test-images", type=int, help="size of the test set")
-    add("--batch-size", type=int, help="images per step")
-    add("--epochs", type=int, help="passes over the training set")
-    add("--seeds", type=int, default=1, help="number of seeds, from 0 on (default: 1)")
+    add("--train-images", type=int, metavar="N", help="size of the training set")
+    add("--test-images", type=int, metavar="N", help="size of the test set")
+    add("--batch-size", type=int, metavar="N", help="images per step")
+    add("--epochs", type=int, metavar="N", help="passes over the training set")
+    add("--seeds", type=int, metavar="N", default=1, help="number of seeds, counted from 0 (default: 1)")
     add("--precision", choices=("float32", "bf16"), default="float32", help="of activations (default: float32)")
-    add("--out", type=Path, default=Path("results"), help="results folder (default: results)")
-    return parser
+    add("--out", type=Path, metavar="DIR", default=Path("results"), help="results folder (default: results)")
 
 
 def run(main: Callable[[], None], module: str) -> NoReturn:

@@ -16,7 +16,7 @@ import os
 from dataclasses import replace
 
 from adamlab.config import MAGNITUDE, PERTURBATION, ConfigError, Hyperparameters, Protocol, RunConfig, choose
-from experiments.command import choose_protocol, make_parser, run
+from experiments.command import add_common_options, choose_protocol, make_parser, run
 
 MODELS = ("plain20", "resnet34")
 # Training throughput on two CPU cores, 32x32 images/s at batch 100, for the estimate of a study's time; measured in
@@ -26,7 +26,7 @@ IMAGES_PER_SECOND = {"plain20": 550.0, "resnet34": 490.0}
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line, checked as far as that is possible without data."""
-    parser = make_parser(__doc__ or "", "experiments.sensitivity")
+    parser = make_parser(__doc__, "experiments.sensitivity")
     add = parser.add_argument
     add("--param", choices=(*MAGNITUDE, "all"), default="all", help="what is varied (default: all)")
     add(
@@ -45,6 +45,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         default="outside",
         help="of the root: outside as in PyTorch (default), inside as in the paper's Algorithm 1",
     )
+    add_common_options(parser)
     return parser.parse_args(argv)
 
 
@@ -122,7 +123,6 @@ def main() -> None:
     # Everything that can be refused is refused before the heavy imports; from here on it takes seconds.
     make_configs(arguments, grid, arguments.dataset, Protocol("unknown", 1, 1, 1, 1))
 
-    from plots.sensitivity import draw
     from rich.console import Console
 
     from adamlab import data
@@ -130,6 +130,7 @@ def main() -> None:
     from experiments.display import Display
     from experiments.grid import run_grid
     from experiments.tables import print_tables
+    from plots.sensitivity import draw
 
     console = Console(highlight=False, soft_wrap=True)
     dataset = data.load(arguments.dataset, arguments.data_dir)

@@ -1,0 +1,230 @@
+"""The main command as a person meets it: real processes, killed and continued; bad input in one line."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from adamlab import records
+from adamlab.config import Protocol
+from experiments import command, sensitivity
+
+ROOT = Path(__file__).parents[2]
+SMALL = ["--dataset=digits", "--protocol=smoke", "--model=plain20"]
+TIMES = {"seconds", "images_per_second"}
+
+
+def start(arguments, **options):
+    return subprocess.Popen(
+        [sys.executable, "-m", "experiments.sensitivity", *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def finish(arguments):
+    process = start(arguments)
+    output, errors = process.communicate()
+    return process.returncode, output, errors
+
+
+def all_records(out):
+    """Every line of every run, without times."""
+    lines = {}
+    for path in sorted(out.glob("*/*/*/*/metrics.jsonl")):
+        parsed = [json.loads(line) for line in path.read_text().splitlines()]
+        lines[path.parent.relative_to(out).as_posix()] = [
+            {name: value for name, value in line.items() if name not in TIMES} for line in parsed
+        ]
+    return lines
+
+
+def wait_for_lines(out, count, process):
+    while sum(len(path.read_text().splitlines()) for path in out.glob("*/*/*/*/metrics.jsonl")) < count:
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.005)
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """A whole study, uninterrupted."""
+    out = tmp_path_factory.mktemp("study")
+    status, output, errors = finish(["--param=alpha", *SMALL, f"--out={out}"])
+    assert status == 0, errors
+    return out, output, errors
+
+
+def test_a_study_gives_records_a_table_and_figures(study):
+    out, output, errors = study
+    table = records.load(out)
+    assert sorted(table["alpha"].unique()) == [1e-5, 1e-4, 1e-3, 1e-2, 1e-1]
+    assert len(table) == 5 * 2  # five values, two epochs
+    assert (table["outcome"] == "finished").all()
+    assert errors == ""  # JAX, absl and tensorflow-datasets keep quiet
+    first, *rest = output.splitlines()
+    assert "5 runs of 2 epochs on digits: protocol smoke" in first
+    assert sum("epoch 2/2" in line for line in rest) == 5
+    assert "default" in output
+    figures = [line.removeprefix("figure: ") for line in rest if line.startswith("figure: ")]
+    assert len(figures) == 3  # training loss, test loss, test accuracy; nothing was perturbed
+    assert all(Path(path).exists() and Path(path).with_suffix(".svg").exists() for path in figures)
+
+
+def test_the_table_shows_the_records(study):
+    out, output, _ = study
+    for run in records.read_runs(out):
+        last = run.epochs[-1]
+        rows = [line.split() for line in output.splitlines() if "│" in line]
+        row = next(row for row in rows if row[1] == f"{run.config.hyperparameters.alpha:g}")
+        shown = [cell.rstrip("*") for cell in row]
+        assert f"{last['train_loss']:.4f}" in shown
+        assert f"{last['test_accuracy']:.2%}" in shown
+
+
+def test_a_finished_run_leaves_no_checkpoint_and_is_not_trained_again(study):
+    out, _, _ = study
+    assert list(out.rglob("checkpoint")) == []
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.suffix in {".json", ".jsonl"}}
+    status, output, _ = finish(["--param=alpha", *SMALL, f"--out={out}"])
+    assert status == 0
+    assert "5 of 5 runs were finished before" in output
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_another_configuration_in_the_same_folder_is_refused(study):
+    out, _, _ = study
+    before = all_records(out)
+    status, _, errors = finish(["--param=alpha", *SMALL, "--epochs=3", f"--out={out}"])
+    assert status == 2
+    assert errors.count("\n") == 1
+    assert "epochs 3 here, 2 there" in errors
+    assert all_records(out) == before
+
+
+@pytest.fixture(scope="module")
+def longer(tmp_path_factory):
+    """Two settings of 12 epochs, uninterrupted: long enough to be killed in the middle."""
+    out = tmp_path_factory.mktemp("longer")
+    status, _, errors = finish([*LONGER, f"--out={out}"])
+    assert status == 0, errors
+    return all_records(out)
+
+
+LONGER = ["--param=alpha", "--values=1e-3,1e-2", *SMALL, "--epochs=12"]
+
+
+@pytest.mark.parametrize("lines", [1, 5, 15])
+def test_killed_and_continued_is_the_same_as_uninterrupted(longer, tmp_path, lines):
+    process = start([*LONGER, f"--out={tmp_path}"])
+    wait_for_lines(tmp_path, lines, process)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    status, _, errors = finish([*LONGER, f"--out={tmp_path}"])
+    assert status == 0, errors
+    assert all_records(tmp_path) == longer
+
+
+def test_ctrl_c_says_how_to_continue(longer, tmp_path):
+    process = start([*LONGER, f"--out={tmp_path}"])
+    wait_for_lines(tmp_path, 3, process)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate()
+    assert process.returncode == 130
+    assert f"python -m experiments.sensitivity {' '.join(LONGER)} --out={tmp_path}" in errors
+    assert "Traceback" not in errors
+    status, output, _ = finish([*LONGER, f"--out={tmp_path}"])
+    assert status == 0
+    assert "continued after epoch" in output
+    assert all_records(tmp_path) == longer
+
+
+@pytest.mark.skipif(not os.environ.get("TFDS_DATA_DIR"), reason="needs a prepared CIFAR-10 in TFDS_DATA_DIR")
+def test_real_cifar10(tmp_path):
+    arguments = ["--param=alpha", "--values=1e-3", "--dataset=cifar10", "--protocol=smoke", "--model=plain20"]
+    status, output, errors = finish([*arguments, f"--out={tmp_path}"])
+    assert status == 0, errors
+    assert "on cifar10: protocol smoke, 200 training and 100 test images" in output
+    assert (records.load(tmp_path)["dataset"] == "cifar10").all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--param=gamma"], "invalid choice: 'gamma' (choose from"),
+        (["--dataset=mnist"], "invalid choice: 'mnist'"),
+        (["--model=alexnet"], "--model must be one of plain20, resnet34, got 'alexnet'"),
+        (["--model="], "--model must be one of plain20, resnet34, got ''"),
+        (["--param=alpha", "--values=0"], "alpha must be a finite number > 0, got 0.0"),
+        (["--param=alpha", "--values=-1"], "alpha must be a finite number > 0, got -1.0"),
+        (["--param=alpha", "--values=nan"], "alpha must be a finite number > 0, got nan"),
+        (["--param=beta1", "--values=0.9,1"], "beta1 must be in [0, 1), got 1.0"),
+        (["--param=beta2", "--values=-0.1"], "beta2 must be in [0, 1), got -0.1"),
+        (["--param=epsilon", "--values=-1e-8"], "epsilon must be a finite number >= 0, got -1e-08"),
+        (["--param=epsilon", "--values=small"], "--values must be numbers separated by commas, got 'small'"),
+        (["--param=all", "--values=1"], "--values needs one --param (alpha, beta1, beta2, epsilon), got all"),
+        (["--param=epsilon", "--study=perturbation"], "--study=perturbation varies alpha, beta1, beta2, got 'epsilon'"),
+        (["--seeds=0"], "--seeds must be at least 1, got 0"),
+        (["--epochs=0", *SMALL], "epochs must be at least 1, got 0"),
+        (["--epochs=many"], "invalid int value: 'many'"),
+        (["--batch-size=201", *SMALL], "batch_size must be at most the number of training images, 200, got 201"),
+        (["--train-images=2000", *SMALL], "train_images must be at most 1437 for digits, got 2000"),
+        (["--wrong"], "unrecognized arguments: --wrong"),
+        ([*SMALL, "--out=/proc/results"], "cannot write results to /proc/results"),
+        (["--dataset=cifar10", "--data-dir=/proc/data"], "cifar10"),
+    ],
+)
+def test_bad_input_gets_one_line_and_status_2(arguments, message, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["sensitivity", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        command.run(sensitivity.main, "experiments.sensitivity")
+    error = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert message in error
+    assert list(tmp_path.iterdir()) == []  # nothing half-written
+
+
+def configs_of(*arguments):
+    parsed = sensitivity.parse_arguments(list(arguments))
+    grid = sensitivity.make_grid(parsed)
+    return sensitivity.make_configs(parsed, grid, "cifar10", Protocol("paper", 50_000, 10_000))
+
+
+def test_the_default_setting_is_one_run_for_all_parameters():
+    """Four grids of five values share the default: 17 settings per network; perturbations: 3 x 4 + 1 = 13."""
+    assert len(configs_of("--param=all")) == 17 * 2
+    assert len(configs_of("--param=all", "--study=perturbation")) == 13 * 2
+    assert len(configs_of("--param=all", "--seeds=3", "--model=plain20")) == 17 * 3
+    both = {*configs_of("--param=all"), *configs_of("--param=all", "--study=perturbation")}
+    assert len(both) == (17 + 13 - 1) * 2
+
+
+def test_options_of_a_network_go_to_that_network_alone():
+    for config in configs_of("--param=alpha", "--stem=cifar", "--downsample=first"):
+        expected = ("cifar", None) if config.model == "resnet34" else (None, "first")
+        assert (config.stem, config.downsample) == expected
+
+
+def test_help_waits_for_nothing_heavy():
+    code = (
+        "import sys; sys.argv = ['x', '--help']\n"
+        "from experiments import sensitivity\n"
+        "try: sensitivity.main()\n"
+        "except SystemExit as stop: assert stop.code == 0\n"
+        "heavy = {'jax', 'flax', 'optax', 'orbax', 'pandas', 'matplotlib', 'tensorflow_datasets', 'sklearn'}\n"
+        "sys.exit(str(heavy & set(sys.modules)) if heavy & set(sys.modules) else 0)"
+    )
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "figures 1, 3, 4" in result.stdout
