@@ -1,0 +1,80 @@
+"""What every loader returns: two splits of plain NumPy arrays, checked once, and the error that a person must see."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+Split = dict[str, np.ndarray]
+Moments = tuple[tuple[float, ...], tuple[float, ...]]
+
+
+class DataError(Exception):
+    """Data that is missing, damaged or unreachable. The message is one line for the person who asked for it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A data set in memory.
+
+    Args:
+      name: What it is called on the command line, e.g. "cifar10".
+      train: `image`, uint8 of shape (n, height, width, channels), and `label`, int32 of shape (n,).
+      test: The same, to be evaluated on only.
+      num_classes: Labels are in [0, num_classes).
+      mean: Per channel, of training images scaled to [0, 1].
+      std: Per channel, of training images scaled to [0, 1], over all pixels.
+      note: What a person must be told about this data, or "".
+
+    Raises:
+      DataError: The arrays are not as described here.
+    """
+
+    name: str
+    train: Split
+    test: Split
+    num_classes: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        shape = self.train["image"].shape[1:]
+        if not len(shape) == 3 or not len(self.mean) == len(self.std) == shape[2]:
+            raise DataError(f"{self.name}: {len(self.mean)} channel means do not fit images of shape {shape}")
+        for split, arrays in (("train", self.train), ("test", self.test)):
+            _check_split(f"{self.name} {split}", arrays, shape, self.num_classes)
+
+
+def _check_split(where: str, arrays: Split, shape: tuple[int, ...], num_classes: int) -> None:
+    image, label = arrays["image"], arrays["label"]
+    if image.dtype != np.uint8 or image.shape[1:] != shape:
+        raise DataError(f"{where}: images are {image.dtype} of shape {image.shape[1:]}, expected uint8 of {shape}")
+    if label.dtype != np.int32 or label.shape != image.shape[:1]:
+        raise DataError(f"{where}: labels are {label.dtype} {label.shape}, expected int32 {image.shape[:1]}")
+    if len(label) == 0:
+        raise DataError(f"{where}: holds no images")
+    if label.min() < 0 or label.max() >= num_classes:
+        raise DataError(f"{where}: labels run from {label.min()} to {label.max()}, expected 0 to {num_classes - 1}")
+
+
+def channel_moments(images: np.ndarray) -> Moments:
+    """Mean and standard deviation of each channel over all images and pixels, for images scaled to [0, 1].
+
+    Exact sums over the 256 levels that a pixel can have: no float copy of the images, no rounding.
+
+    Args:
+      images: uint8 of shape (n, height, width, channels).
+
+    Returns:
+      Means and standard deviations, one of each per channel.
+
+    >>> channel_moments(np.array([0, 255], np.uint8).reshape(2, 1, 1, 1))
+    ((0.5,), (0.5,))
+    """
+    levels = np.arange(256) / 255
+    means, stds = [], []
+    for channel in range(images.shape[-1]):
+        frequency = np.bincount(images[..., channel].ravel(), minlength=256) / images[..., channel].size
+        means.append(float(frequency @ levels))
+        stds.append(float(np.sqrt(frequency @ (levels - means[-1]) ** 2)))
+    return tuple(means), tuple(stds)

@@ -1,0 +1,33 @@
+"""Handwritten digits that are always at hand: 1,797 real images which come with scikit-learn.
+
+8x8 pixels and 17 grey levels, from the test set of the "Optical Recognition of Handwritten Digits" data
+(Alpaydin and Kaynak, UCI Machine Learning Repository, 1998).
+"""
+
+import numpy as np
+
+from adamlab.data.dataset import Dataset, channel_moments
+
+TRAIN_SIZE = 1437
+
+
+def load() -> Dataset:
+    """Loads the digits, split in file order: the first 1,437 images for training, the last 360 for testing.
+
+    Returns:
+      The data set, images of shape (8, 8, 1) with levels 0 to 16 stretched to 0 to 255. Mean and standard deviation
+      are those of its training split.
+
+    >>> digits = load()
+    >>> digits.train["image"].shape, digits.test["image"].shape
+    ((1437, 8, 8, 1), (360, 8, 8, 1))
+    """
+    # scikit-learn takes most of a second to import.
+    from sklearn.datasets import load_digits
+
+    pixels, label = load_digits(return_X_y=True)
+    image = np.rint(pixels * (255 / 16)).astype(np.uint8).reshape(-1, 8, 8, 1)
+    label = label.astype(np.int32)
+    train = {"image": image[:TRAIN_SIZE], "label": label[:TRAIN_SIZE]}
+    test = {"image": image[TRAIN_SIZE:], "label": label[TRAIN_SIZE:]}
+    return Dataset("digits", train, test, 10, *channel_moments(train["image"]))
