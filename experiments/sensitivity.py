@@ -15,8 +15,9 @@ import argparse
 import os
 from dataclasses import replace
 
+from adamlab.command import Parser, run_main
 from adamlab.config import MAGNITUDE, PERTURBATION, ConfigError, Hyperparameters, Protocol, RunConfig, choose
-from experiments.command import add_common_options, choose_protocol, make_parser, run
+from experiments.options import add_common_options, choose_protocol
 
 MODELS = ("plain20", "resnet34")
 # Training throughput on two CPU cores, 32x32 images/s at batch 100, for the estimate of a study's time; measured in
@@ -26,7 +27,7 @@ IMAGES_PER_SECOND = {"plain20": 550.0, "resnet34": 490.0}
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     """The command line, checked as far as that is possible without data."""
-    parser = make_parser(__doc__, "experiments.sensitivity")
+    parser = Parser("experiments.sensitivity", __doc__)
     add = parser.add_argument
     add("--param", choices=(*MAGNITUDE, "all"), default="all", help="what is varied (default: all)")
     add(
@@ -150,4 +151,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main, "experiments.sensitivity")
+    run_main(main, "experiments.sensitivity")

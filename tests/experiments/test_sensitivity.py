@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from adamlab import records
+from adamlab import command, records
 from adamlab.config import Protocol
-from experiments import command, sensitivity
+from experiments import sensitivity
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["--dataset=digits", "--protocol=smoke", "--model=plain20"]
@@ -186,7 +186,7 @@ def test_bad_input_gets_one_line_and_status_2(arguments, message, capsys, monkey
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["sensitivity", *arguments])
     with pytest.raises(SystemExit) as stop:
-        command.run(sensitivity.main, "experiments.sensitivity")
+        command.run_main(sensitivity.main, "experiments.sensitivity")
     error = capsys.readouterr().err
     assert stop.value.code == 2
     assert error.startswith("error: ")

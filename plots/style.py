@@ -1,0 +1,231 @@
+"""How adamlab's figures look: curves over epochs, with seeds as bands, in colours that survive grey printing.
+
+Figures are made without pyplot: no window, no backend to choose, no state that outlives a figure.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from itertools import count
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.gridspec import SubplotSpec
+from matplotlib.lines import Line2D
+from matplotlib.markers import CARETUP
+from matplotlib.ticker import AutoLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
+from matplotlib.transforms import blended_transform_factory
+
+from adamlab.records import Run
+
+WIDTH, PANEL_HEIGHT, LEGEND_WIDTH, LINE_HEIGHT = 9.0, 2.35, 1.85, 0.185  # inches; 9 are 900 px of a README
+TITLE = {"size": 11, "weight": "bold"}
+DETAIL = {"size": 8.5, "color": "#404040"}
+WARNING = {"size": 9, "weight": "bold", "color": "#b00020"}
+
+RC: dict[Any, Any] = {
+    "font.family": "DejaVu Sans",  # matplotlib's own: the same on every machine
+    "font.size": 9,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "#808080",
+    "axes.titlesize": 9.5,
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.6,
+    "xtick.color": "#808080",
+    "ytick.color": "#808080",
+    "xtick.labelcolor": "black",
+    "ytick.labelcolor": "black",
+    "legend.frameon": False,
+    "legend.fontsize": 8,
+    "lines.markersize": 4,
+    "savefig.dpi": 150,
+    # The same records give the same file, byte for byte (with the date left out, in `save`).
+    "svg.hashsalt": "adamlab",
+    # Text as outlines: an image on a web page cannot count on the reader's fonts, and labels would move.
+    "svg.fonttype": "path",
+}
+
+
+class Metric(NamedTuple):
+    """How a number of the records is drawn: its name, the axis' scale and upper end, and what it is multiplied by."""
+
+    label: str
+    scale: str
+    ceiling: float
+    factor: float = 1
+
+
+# Guessing one of 10 classes costs ln 10 = 2.3, one of 1,000 costs 6.9. Far above that, a loss says "useless" whatever
+# its number is; and while the running averages of BatchNorm lag behind a high learning rate, test losses reach 1e8,
+# beside which nothing else could be told apart.
+METRICS = {
+    "train_loss": Metric("training loss", "log", ceiling=20),
+    "test_loss": Metric("test loss", "log", ceiling=20),
+    "test_accuracy": Metric("test accuracy (%)", "linear", ceiling=100, factor=100),
+}
+
+# Without the x, which says that a run diverged.
+_MARKERS = "osD^vPph*"
+
+
+def format_value(value: float) -> str:
+    """A hyperparameter or a loss as people write it.
+
+    >>> [format_value(value) for value in (0.0, 1e-5, 1.1e-3, 0.01, 0.99988, 1.0, 250000.0)]
+    ['0', '1e-5', '1.1e-3', '0.01', '0.99988', '1', '2.5e5']
+    """
+    if value == 0 or 0.01 <= abs(value) < 1e4:
+        return f"{value:.12g}"
+    mantissa, exponent = f"{value:.11e}".split("e")
+    return f"{float(mantissa):.12g}e{int(exponent)}"
+
+
+def outcome(run: Run) -> str:
+    """`finished`, `diverged` or `unfinished`."""
+    return run.outcome["outcome"] if run.outcome else "unfinished"
+
+
+def curve_styles(values: Collection[float], default: float) -> dict[float, dict[str, Any]]:
+    """Line properties of each value: colour from dark (low) to light (high), its own marker, the default thick.
+
+    The colours are viridis' without its yellow end: readable for the colour-blind and, by lightness, in grey.
+    """
+    colours = colormaps["viridis"](np.linspace(0, 0.82, len(values)))
+    styles = {}
+    for rank, value in enumerate(sorted(values)):
+        emphasis = {"linewidth": 2.6, "zorder": 2.5} if value == default else {"linewidth": 1.1, "zorder": 3}
+        styles[value] = {"color": tuple(colours[rank]), "marker": _MARKERS[rank % len(_MARKERS)], **emphasis}
+    return styles
+
+
+def seed_statistics(runs: Sequence[Run], metric: str) -> np.ndarray:
+    """Epoch, mean, smallest and largest number over the seeds that reached it, float64 (4, epochs)."""
+    numbers = defaultdict(list)
+    for run in runs:
+        for record in run.epochs:
+            numbers[record["epoch"]].append(METRICS[metric].factor * record[metric])
+    table = [(epoch, np.mean(seeds), min(seeds), max(seeds)) for epoch, seeds in sorted(numbers.items())]
+    return np.array(table, np.float64).reshape(-1, 4).T
+
+
+def exceeds_axis(runs: Sequence[Run], metric: str) -> bool:
+    """Whether a number lies above the axis' upper end."""
+    drawn = METRICS[metric]
+    return any(drawn.factor * record[metric] > drawn.ceiling for run in runs for record in run.epochs)
+
+
+def draw_curves(
+    axes: Axes, runs: Mapping[float, Sequence[Run]], metric: str, styles: Mapping[float, dict[str, Any]]
+) -> None:
+    """One curve per value: the mean of its seeds, in a band from their smallest to their largest number.
+
+    With the three to five seeds that a study has, the range says more than a standard deviation, and it stays positive
+    on a logarithmic axis. Triangles at the upper edge stand for what lies above it. A diverged run ends in an x; if it
+    has no epoch, the x stands before epoch 1.
+
+    Args:
+      axes: Where to draw.
+      runs: For each value its runs, one per seed.
+      metric: A key of `METRICS`.
+      styles: From `curve_styles`.
+    """
+    ceiling = METRICS[metric].ceiling
+    levels = count(0.95, -0.11)  # of runs without an epoch, one below the other
+    for value, seeds in runs.items():
+        epochs, mean, low, high = seed_statistics(seeds, metric)
+        axes.plot(epochs, mean, label=format_value(value), **styles[value])
+        if len(seeds) > 1:
+            axes.fill_between(epochs, low, high, color=styles[value]["color"], alpha=0.13, linewidth=0, zorder=2)
+        mark = styles[value] | {"linestyle": "", "zorder": 5, "clip_on": False, "in_layout": False}
+        mark |= {"marker": CARETUP, "markersize": 7}
+        axes.plot(epochs[mean > ceiling], mean[mean > ceiling].clip(max=ceiling), **mark)
+        mark |= {"marker": "x", "markersize": 9, "markeredgewidth": 2}
+        diverged = [run for run in seeds if outcome(run) == "diverged"]
+        ends = [seed_statistics([run], metric)[:2, -1] for run in diverged if run.epochs]
+        for epoch, number in ends:
+            axes.plot(epoch, min(number, ceiling), **mark)
+        if len(ends) < len(diverged):
+            axes.plot(0.5, next(levels), transform=axes.get_xaxis_transform(), **mark)
+
+
+def new_row(figure: Figure, places: Sequence[SubplotSpec], metric: str) -> list[Axes]:
+    """A row of axes for a metric, which share their limits; the first one has the labels."""
+    row: list[Axes] = []
+    for place in places:
+        first = row[0] if row else None
+        row.append(figure.add_subplot(place, sharex=first, sharey=first, yscale=METRICS[metric].scale))
+        row[-1].tick_params(labelleft=first is None)
+    row[0].set_ylabel(METRICS[metric].label)
+    return row
+
+
+def finish_axes(axes: Axes, runs: Sequence[Run], metric: str) -> None:
+    """Limits and ticks for `runs`, once their curves are drawn: whole epochs on x, plain numbers on y.
+
+    Axes that share theirs follow. A logarithmic axis has ticks at 1, 2 and 5 of each decade, or of each decade alone if
+    there are many; if it is shorter than a decade, where a linear axis has them.
+    """
+    last = max(run.config.protocol.epochs for run in runs)
+    margin = max(0.03 * last, 0.1)
+    first = 1 if all(run.epochs for run in runs) else 0.5
+    axes.set_xlim(first - margin, last + margin)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    if exceeds_axis(runs, metric):
+        shown = [number for number in seed_statistics(runs, metric)[2] if 0 < number < METRICS[metric].ceiling]
+        axes.set_ylim(0.9 * min(shown, default=1), METRICS[metric].ceiling)
+    if METRICS[metric].scale == "log":
+        low, high = axes.get_ylim()
+        decades = np.log10(high / low)
+        ticks = AutoLocator() if decades < 0.8 else LogLocator(subs=(1, 2, 5) if decades < 2.5 else (1,))
+        axes.yaxis.set_major_locator(ticks)
+        axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: format_value(round(y, 12))))
+
+
+def add_legend(
+    figure: Figure, axes: Axes, styles: Mapping[float, dict[str, Any]], labels: Mapping[float, str], title: str
+) -> None:
+    """The legend of all values, from high to low, level with the axes, at the right edge of the figure."""
+    ordered = sorted(styles, reverse=True)
+    legend = axes.legend(
+        [Line2D([], [], **styles[value]) for value in ordered],
+        [labels[value] for value in ordered],
+        title=title,
+        loc="upper left",
+        bbox_to_anchor=(1 - LEGEND_WIDTH / WIDTH, 1.05),
+        bbox_transform=blended_transform_factory(figure.transFigure, axes.transAxes),
+        alignment="left",
+        borderaxespad=0,
+        handlelength=1.8,
+    )
+    legend.set_in_layout(False)
+
+
+def new_figure(heading: Sequence[tuple[str, dict[str, Any]]], rows: int) -> Figure:
+    """An empty figure for `rows` rows of panels below a heading: lines of text with their properties."""
+    top = LINE_HEIGHT * (len(heading) + 0.6)
+    height = top + PANEL_HEIGHT * rows
+    figure = Figure(figsize=(WIDTH, height))
+    area = (0, 0, 1 - LEGEND_WIDTH / WIDTH, 1 - top / height)
+    figure.set_layout_engine("constrained", rect=area, h_pad=0.06, w_pad=0.06)
+    for number, (text, properties) in enumerate(heading, start=1):
+        figure.text(0.008, 1 - LINE_HEIGHT * number / height, text, va="baseline", **properties)
+    return figure
+
+
+def save(figure: Figure, path: Path) -> list[Path]:
+    """Writes `path`.png and `path`.svg, and returns both paths.
+
+    Raises:
+      OSError: A file cannot be written.
+    """
+    paths = [path.with_name(f"{path.name}.{suffix}") for suffix in ("png", "svg")]
+    figure.savefig(paths[0])
+    figure.savefig(paths[1], metadata={"Date": None})
+    return paths
