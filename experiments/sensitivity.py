@@ -20,9 +20,8 @@ from adamlab.config import MAGNITUDE, PERTURBATION, ConfigError, Hyperparameters
 from experiments.options import add_common_options, choose_protocol
 
 MODELS = ("plain20", "resnet34")
-# Training throughput on two CPU cores, 32x32 images/s at batch 100, for the estimate of a study's time; measured in
-# float32, docs/performance.md.
-IMAGES_PER_SECOND = {"plain20": 550.0, "resnet34": 490.0}
+# Training throughput on two cores of a 2.8 GHz Xeon, 32x32 images/s at batch 100, for the estimate of a study's time.
+IMAGES_PER_SECOND = {"plain20": 260.0, "resnet34": 260.0}
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -113,8 +112,9 @@ def introduction(arguments: argparse.Namespace, configs: list[RunConfig], pixels
         return text + "the time left is shown after the first epoch."
     # An evaluation pass costs about a third of a training pass per image.
     images = protocol.epochs * (protocol.train_images + protocol.test_images / 3) * pixels / 32**2
-    seconds = sum(images / IMAGES_PER_SECOND[config.model] for config in configs)
-    return text + f"about {seconds / 60:.0f} min on two CPU cores (here: {os.cpu_count()})."
+    minutes = sum(images / IMAGES_PER_SECOND[config.model] for config in configs) / 60
+    estimate = f"about {minutes:.0f} min" if minutes > 1 else "about a minute"
+    return text + f"{estimate} on two CPU cores (here: {os.cpu_count()})."
 
 
 def main() -> None:

@@ -1,0 +1,1 @@
+"""Speed, as ratios to a peer in one interleaved run."""
