@@ -9,9 +9,42 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from adamlab import config, data, models, records, training
-    from adamlab.optim import adam
+    from adamlab.optim import (
+        adam,
+        adam_lawn,
+        adamp,
+        fixed_norm,
+        keep_on_sphere,
+        kernel_mask,
+        lamb_lawn,
+        lawn,
+        layer_norms,
+        project_to_tangent,
+        sgd_lawn,
+        three_phase_schedule,
+        two_phase_schedule,
+    )
 
-__all__ = ["adam", "config", "data", "models", "records", "training"]
+__all__ = [
+    "adam",
+    "adam_lawn",
+    "adamp",
+    "config",
+    "data",
+    "fixed_norm",
+    "keep_on_sphere",
+    "kernel_mask",
+    "lamb_lawn",
+    "lawn",
+    "layer_norms",
+    "models",
+    "project_to_tangent",
+    "records",
+    "sgd_lawn",
+    "three_phase_schedule",
+    "training",
+    "two_phase_schedule",
+]
 __version__ = "0.1.0"
 
 _SUBMODULES = {"config", "data", "models", "records", "training"}

@@ -7,6 +7,13 @@ one hyperparameter at a time, the others at their defaults, on a plain CNN and o
   python -m experiments.sensitivity --param=all                        figures 1, 3, 4, all panels
   python -m experiments.sensitivity --param=all --study=perturbation   figure 2
 
+On a CPU the first one takes 12 minutes on two cores of a 2.8 GHz Xeon (protocol laptop) and ends with plain20 best at
+the default alpha, ResNet-34 fitting fastest at 1e-4 and classifying best at the default.
+
+The paper's text gives the defaults; five alphas in steps of ten, 1e-5, 1e-4 and 1e-3 among them; beta1 from 0.1 over
+0.9 to one that is too high; epsilon up to 1; batch 100, 15 epochs. Inferred: the other values of the grids, the
+sizes of the perturbations, and that a decay rate is perturbed in its distance from 1.
+
 Trained settings are kept under --out: the same command continues where it was stopped, and the default setting is
 trained once for all parameters.
 """

@@ -1,7 +1,7 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky, 2009) through tensorflow-datasets, without TensorFlow.
 
 Data that is missing is fetched, verified and prepared once; data that is damaged is refused by name. Images come in
-the order of their SHA-256, so that "the first 5,000 training images" are the same ones for everybody, whoever wrote
+the order of their SHA-256, so that "the first 3,000 training images" are the same ones for everybody, whoever wrote
 the records, in whatever order and into however many files. (The records' ids would give the order of the original
 archive, but prepared copies exist that number the images otherwise.)
 """

@@ -39,13 +39,14 @@ def scale_by_adam(
     check_non_negative(eps=eps, eps_root=eps_root)
 
     def init_fn(params):
-        zeros = optax.tree.zeros_like(params)
-        return ScaleByAdamState(count=jnp.zeros([], jnp.int32), mu=zeros, nu=zeros)
+        # Two trees of zeros, not one twice: a step that donates its state must own every buffer once.
+        mu, nu = optax.tree.zeros_like(params), optax.tree.zeros_like(params)
+        return ScaleByAdamState(jnp.zeros([], jnp.int32), mu, nu)
 
     def update_fn(updates, state, params=None):
         del params
         count = optax.safe_increment(state.count)
-        correction1, correction2 = _one_minus_power(b1, count), _one_minus_power(b2, count)
+        correction1, correction2 = one_minus_power(b1, count), one_minus_power(b2, count)
 
         def rescale(m, v, g):
             return (m / correction1 / (jnp.sqrt(v / correction2 + eps_root) + eps)).astype(g.dtype)
@@ -113,6 +114,6 @@ def adam(
     return optax.chain(scale_by_adam(b1, b2, eps, eps_root), optax.scale_by_learning_rate(learning_rate))
 
 
-def _one_minus_power(decay: ArrayLike, count: ArrayLike) -> jax.Array:
+def one_minus_power(decay: ArrayLike, count: ArrayLike) -> jax.Array:
     """1 - decay^count to full relative precision: in float32, 1 - 0.99999**2 keeps three digits, this keeps seven."""
     return -jnp.expm1(count * jnp.log1p(decay - 1.0))

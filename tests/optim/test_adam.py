@@ -127,6 +127,15 @@ def test_keeps_dtypes_with_traced_hyperparameters():
     assert jax.tree.map(lambda x: x.dtype, optax.apply_updates(params, updates)) == dtypes
 
 
+def test_a_fresh_state_can_be_donated():
+    """Each buffer of the state exists once: XLA refuses to be given the same one twice."""
+    params = {"w": jnp.ones(3)}
+    optimizer = adamlab.adam(1e-3)
+    step = jax.jit(lambda params, state: optimizer.update(params, state, params), donate_argnums=(0, 1))
+    updates, _ = step(params, optimizer.init(params))
+    np.testing.assert_allclose(updates["w"], -1e-3, rtol=1e-5)  # the first step is alpha, whatever the gradient
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

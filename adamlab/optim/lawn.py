@@ -1,0 +1,268 @@
+"""LAWN, Logit Attenuating Weight Normalization, around any Optax optimizer.
+
+Sources: Gupta, Ramanath, Shi and Keerthi, "Adam vs. SGD: Closing the generalization gap on image classification"
+(the LAWN paper), section 2; its algorithm stands in Gupta et al., "Logit Attenuating Weight Normalization",
+arXiv:2108.05839, 2021. Where the LAWN paper leaves a choice open, it is an argument with a default here.
+"""
+
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.typing import ArrayLike
+
+from adamlab.optim.adam import adam
+from adamlab.optim.checks import check_decay, check_non_negative
+from adamlab.optim.sphere import (
+    Leaves,
+    Mask,
+    Spheres,
+    largest_drift,
+    measure,
+    project,
+    require_params,
+    retract,
+    zero_radii,
+)
+
+Steps = float | jax.Array
+AtSwitch = Literal["keep", "reset", "transport"]
+# What Optax's states call a running mean of gradients: Adam and most others, momentum, and `optax.ema`.
+_FIRST_MOMENTS = ("mu", "trace", "ema")
+
+
+class LawnState(NamedTuple):
+    """State of `lawn`.
+
+    Attributes:
+      count: Number of updates so far, int32, shape ().
+      radius: The radii of the constrained leaves by path, float32: shape () each, or (1, ..., units, ..., 1) with
+        `unit_axis`. In the free phase the current norms. 0 where a norm was 0 at the switch: that leaf stays free.
+      drift: The largest |norm / radius - 1| which the last update found among the norms it had set, float32, shape
+        (). Rounding alone makes about 1e-7 for float32 parameters. More shows that something moved them in between:
+        most likely a transformation that comes after `lawn`, which must be last.
+      inner_state: The state of the inner optimizer.
+    """
+
+    count: ArrayLike
+    radius: Leaves
+    drift: jax.Array
+    inner_state: optax.OptState
+
+
+def lawn(
+    inner: optax.GradientTransformation,
+    *,
+    free_steps: Steps,
+    mask: Mask | None = None,
+    unit_axis: int | None = None,
+    project_update: bool = False,
+    at_switch: AtSwitch = "keep",
+) -> optax.GradientTransformationExtraArgs:
+    r"""Trains freely with `inner` for some steps, then holds each layer's weight norm where it is.
+
+    In steps 0 to free_steps - 1, the free phase, updates are those of `inner`, bit for bit (op by op, and but for the
+    sign of zeros). From step free_steps on, the constrained phase, a leaf w keeps the norm r that it had at the
+    beginning of that step:
+
+    .. math::
+
+      g &\leftarrow g - \frac{\langle g, w \rangle}{\|w\|^2} w \\
+      u &\leftarrow \mathrm{inner}(g) \\
+      w &\leftarrow r \frac{w + u}{\|w + u\|}
+
+    Neither phase has weight decay in the paper, and the constrained one takes it back: give `inner` none, or let it
+    end at the switch, as `sgd_lawn` does.
+
+    A constraint must have the last word on the parameters: ``lawn(...)`` comes last in an `optax.chain`, around
+    whatever scales, clips or averages updates. Right are ``chain(clip_by_global_norm(1.0), lawn(adam(1e-3), ...))``,
+    ``lawn(chain(clip_by_global_norm(1.0), adam(1e-3)), ...)`` and ``lawn(schedule_free(...), ...)``; wrong are
+    ``chain(lawn(...), clip_by_global_norm(1.0))``, ``chain(lawn(...), add_decayed_weights(...))`` and
+    ``schedule_free(lawn(...), ...)``. A transformation cannot see its place, but it sees the parameters:
+    `LawnState.drift` tells. Wrappers that apply an update as it is or not at all may go around it: `MultiSteps`,
+    `apply_if_finite`, `masked`, `partition`, and `inject_hyperparams` (with ``static_args=("mask", "unit_axis")``).
+
+    Args:
+      inner: Any Optax optimizer.
+      free_steps: Number of free steps, >= 0; the paper's E_free is in epochs, and "just a few" of them. May be a
+        traced array: one program serves a grid of them. A fraction of a step counts as a whole one.
+      mask: Which leaves to constrain: a tree of bools with the structure of the parameters, or a prefix of it, or a
+        function from parameters to such a tree. Default: `kernel_mask`, since the paper's argument is about
+        homogeneous layers; biases and normalisation parameters are free.
+      unit_axis: None, the default, holds "the norms of the weight vector of each layer". An axis holds the norms
+        of each unit instead: -1 for the output units of Linen, NNX and Haiku, 0 for those of Equinox.
+      project_update: Whether to remove from the inner optimizer's update what it has along w, before retraction.
+        Momentum gathered at other points, and Adam's rescaling, make updates leave the tangent space.
+      at_switch: What happens to the inner state at the switch. "keep", the default: nothing. "reset": it starts
+        afresh, but for the clocks of schedules. "transport": first moments (the fields mu, trace and ema of Optax's
+        states) are projected onto the tangent space.
+
+    Returns:
+      A transformation whose `update` needs `params`, and whose state is a `LawnState`. Updates keep the dtypes that
+      `inner` gives them; norms are float32 also for bfloat16 leaves. A leaf of norm 0 at the switch, such as a
+      zero-initialised head that has not moved, has no sphere and stays free for good. Where parameters are split
+      over devices under `jax.jit`, norms are global; inside `jax.shard_map` and `jax.pmap` they must be replicated.
+
+    Raises:
+      TypeError: `inner` is no optimizer.
+      ValueError: An argument is out of range, the mask selects nothing, or `update` gets no `params`.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, optax
+      >>> from adamlab.optim.sphere import layer_norms
+      >>> params = {"kernel": jnp.array([[3.0, 4.0]])}
+      >>> optimizer = lawn(optax.adam(0.1), free_steps=2)
+      >>> state, norms = optimizer.init(params), []
+      >>> for _ in range(5):
+      ...     gradients = jax.grad(lambda p: jnp.sum((p["kernel"] - 1.0) ** 2))(params)
+      ...     updates, state = optimizer.update(gradients, state, params)
+      ...     params = optax.apply_updates(params, updates)
+      ...     norms.append(round(float(layer_norms(params)["kernel"]), 3))
+      >>> norms
+      [4.86, 4.72, 4.72, 4.72, 4.72]
+    """
+    if not (hasattr(inner, "init") and hasattr(inner, "update")):
+        raise TypeError(f"inner must be an Optax optimizer, such as optax.adam(1e-3), got {inner!r}")
+    if at_switch not in ("keep", "reset", "transport"):
+        raise ValueError(f"at_switch must be 'keep', 'reset' or 'transport', got {at_switch!r}")
+    check_non_negative(free_steps=free_steps)
+    inner = optax.with_extra_args_support(inner)
+
+    def init_fn(params):
+        radius = zero_radii(params, mask, unit_axis)
+        inner_state = inner.init(params)
+        nodes = jax.tree.leaves(inner_state, is_leaf=_has_first_moment)
+        if at_switch == "transport" and not any(map(_has_first_moment, nodes)):
+            raise ValueError(
+                f"at_switch='transport' needs one of {_FIRST_MOMENTS} in {jax.tree.structure(inner_state)}"
+            )
+        return LawnState(jnp.zeros([], jnp.int32), radius, jnp.zeros([], jnp.float32), inner_state)
+
+    def update_fn(updates, state, params=None, **extra_args):
+        params = require_params(params)
+        spheres = measure(params, state.radius, state.count, free_steps, mask, unit_axis)
+        updates = project(spheres, updates, unit_axis)
+        inner_state = state.inner_state
+        # The only step that is held and still measures its radius.
+        is_switch = (state.count >= free_steps) & (state.count - 1 < free_steps)
+        if at_switch == "reset":
+            inner_state = _reset(inner_state, inner.init(params), is_switch)
+        elif at_switch == "transport":
+            inner_state = _transport(inner_state, spheres, is_switch, unit_axis)
+        updates, inner_state = inner.update(updates, inner_state, params, **extra_args)
+        updates = retract(spheres, updates, unit_axis, project_update)
+        count = optax.safe_increment(state.count)
+        return updates, LawnState(count, spheres.radius, largest_drift(spheres), inner_state)
+
+    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+
+
+def adam_lawn(
+    learning_rate: optax.ScalarOrSchedule,
+    free_steps: Steps,
+    b1: ArrayLike = 0.9,
+    b2: ArrayLike = 0.999,
+    eps: ArrayLike = 1e-8,
+    eps_root: ArrayLike = 0.0,
+    *,
+    mask: Mask | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    """Adam-LAWN: `adamlab.adam` under `lawn`. For the other options of `lawn`, write ``lawn(adam(...), ...)``.
+
+    Args:
+      learning_rate: Step size, or a schedule such as `three_phase_schedule`.
+      free_steps, mask: As in `lawn`.
+      b1, b2, eps, eps_root: As in `adam`.
+
+    Returns:
+      A transformation with a `LawnState`, last in its chain.
+    """
+    return lawn(adam(learning_rate, b1, b2, eps, eps_root), free_steps=free_steps, mask=mask)
+
+
+def sgd_lawn(
+    learning_rate: optax.ScalarOrSchedule,
+    free_steps: Steps,
+    momentum: ArrayLike = 0.9,
+    nesterov: bool = False,
+    weight_decay: ArrayLike = 0.0,
+    *,
+    mask: Mask | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    """SGD-LAWN: SGD with momentum and weight decay in the free phase, without the decay in the constrained one.
+
+    "We retain the tuned value for weight decay of the base SGD optimizer for the free phase of SGD-LAWN" (LAWN
+    paper, section 3.2). As in PyTorch, which the paper ran, it is added to the gradient of every parameter.
+
+    Args:
+      learning_rate: Step size, or a schedule such as `three_phase_schedule`.
+      free_steps, mask: As in `lawn`.
+      momentum: Decay rate of the momentum, in [0, 1).
+      nesterov: Whether the momentum is Nesterov's.
+      weight_decay: Factor of the parameters that is added to their gradients in the free phase, >= 0.
+
+    Returns:
+      A transformation with a `LawnState`, last in its chain.
+    """
+    check_decay(momentum=momentum)
+    check_non_negative(weight_decay=weight_decay)
+    inner = optax.chain(
+        optax.add_decayed_weights(lambda count: weight_decay * jnp.less(count, free_steps)),
+        optax.sgd(learning_rate, momentum, nesterov),
+    )
+    return lawn(inner, free_steps=free_steps, mask=mask)
+
+
+def lamb_lawn(
+    learning_rate: optax.ScalarOrSchedule,
+    free_steps: Steps,
+    b1: ArrayLike = 0.9,
+    b2: ArrayLike = 0.999,
+    eps: ArrayLike = 1e-6,
+    eps_root: ArrayLike = 0.0,
+    *,
+    mask: Mask | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    """LAMB-LAWN: `optax.lamb` without weight decay under `lawn`.
+
+    Args:
+      learning_rate: Step size relative to a layer's weight norm, or a schedule such as `three_phase_schedule`.
+      free_steps, mask: As in `lawn`.
+      b1, b2, eps, eps_root: As in `optax.lamb`.
+
+    Returns:
+      A transformation with a `LawnState`, last in its chain.
+    """
+    check_decay(b1=b1, b2=b2)
+    check_non_negative(eps=eps, eps_root=eps_root)
+    return lawn(optax.lamb(learning_rate, b1, b2, eps, eps_root), free_steps=free_steps, mask=mask)
+
+
+def _has_first_moment(node: Any) -> bool:
+    return not set(_FIRST_MOMENTS).isdisjoint(getattr(node, "_fields", ()))
+
+
+def _reset(inner_state: Any, fresh: Any, is_switch: jax.Array) -> Any:
+    """Replaces the state by a fresh one at the switch, except for the clocks of schedules, which must run on."""
+
+    def is_clock(node):
+        return getattr(node, "_fields", None) == ("count",)  # as in optax.ScaleByScheduleState
+
+    def choose(new, old):
+        return old if is_clock(new) else jnp.where(is_switch, new, old)
+
+    return jax.tree.map(choose, fresh, inner_state, is_leaf=is_clock)
+
+
+def _transport(inner_state: Any, spheres: Spheres, is_switch: jax.Array, unit_axis: int | None) -> Any:
+    """Projects first moments onto the tangent spaces at the switch."""
+    spheres = spheres._replace(held={name: held & is_switch for name, held in spheres.held.items()})
+
+    def transport(node):
+        if not _has_first_moment(node):
+            return node
+        moments = {field: getattr(node, field) for field in _FIRST_MOMENTS if field in node._fields}
+        return node._replace(**{field: project(spheres, moment, unit_axis) for field, moment in moments.items()})
+
+    return jax.tree.map(transport, inner_state, is_leaf=_has_first_moment)

@@ -1,0 +1,203 @@
+"""Geometry of layer norms: the sphere {x : ||x|| = r} of a leaf, its tangent space, and the way back onto it.
+
+A leaf is one parameter array, and its sphere lies in the space of all its entries, whatever its rank. With
+`unit_axis` there is one sphere per index of that axis instead: -1 for the output units of Linen, NNX and Haiku
+(HWIO, IO), 0 for those of Equinox (OIHW, OI). Norms are float32, or float64 for float64 leaves.
+
+What belongs to a leaf as a whole is kept in flat dicts from its path ("Conv_0/kernel") to scalars. A constraint that
+is off is a coefficient of 0 or 1, never a branch: one program serves both phases of `lawn` and every switching step.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.tree_util import GetAttrKey, keystr, tree_leaves_with_path, tree_map_with_path
+
+Mask = Any | Callable[[Any], Any]
+Leaves = dict[str, jax.Array]
+
+
+def kernel_mask(params: optax.Params) -> Any:
+    """Marks the kernels: leaves of rank 2 and more that are not called "bias".
+
+    Rank alone would take the biases of Equinox's convolutions, of shape (channels, 1, 1), and of Flax's attention,
+    of shape (heads, features), for kernels.
+
+    Args:
+      params: A tree of arrays.
+
+    Returns:
+      A tree of bools with the structure of `params`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> kernel_mask({"conv": {"kernel": jnp.ones((3, 3, 8, 16)), "bias": jnp.ones(16)}, "scale": jnp.ones(())})
+      {'conv': {'bias': False, 'kernel': True}, 'scale': False}
+    """
+
+    def is_kernel(path, leaf):
+        return jnp.ndim(leaf) >= 2 and "bias" not in _name(path).split("/")
+
+    return tree_map_with_path(is_kernel, params)
+
+
+def layer_norms(params: optax.Params) -> Leaves:
+    """The Euclidean norm of every leaf.
+
+    Args:
+      params: A tree of arrays.
+
+    Returns:
+      A flat dict from path to norm: float32, shape ().
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> {path: float(norm) for path, norm in layer_norms({"dense": {"kernel": jnp.full((2, 2), 3.0)}}).items()}
+      {'dense/kernel': 6.0}
+    """
+    return {_name(path): jnp.sqrt(inner_product(leaf, leaf)) for path, leaf in tree_leaves_with_path(params)}
+
+
+def inner_product(x: jax.Array, y: jax.Array, unit_axis: int | None = None) -> jax.Array:
+    """<x, y> of whole leaves, shape (), or of each of their units, with the other axes kept at size 1."""
+    dtype = jnp.promote_types(jnp.result_type(x, y), jnp.float32)
+    products = x.astype(dtype) * y.astype(dtype)
+    if unit_axis is None:
+        return jnp.sum(products)
+    unit = range(x.ndim)[unit_axis]
+    return jnp.sum(products, axis=tuple(axis for axis in range(x.ndim) if axis != unit), keepdims=True)
+
+
+def require_params(params: optax.Params | None) -> optax.Params:
+    """The parameters given to an `update` that depends on them; an error where there are none."""
+    if params is None:
+        raise ValueError("this transformation needs the parameters: call update(updates, state, params)")
+    return params
+
+
+class Spheres(NamedTuple):
+    """The spheres of the constrained leaves at one step: dicts with the same keys.
+
+    Attributes:
+      weight: The leaves w.
+      square: ||w||^2, measured at this step.
+      radius: The radius r.
+      held: Whether the constraint is on. It never is where r = 0: a leaf without a direction has no sphere.
+    """
+
+    weight: Leaves
+    square: Leaves
+    radius: Leaves
+    held: Leaves
+
+
+def zero_radii(params: optax.Params, mask: Mask | None, unit_axis: int | None) -> Any:
+    """The radii before the first step."""
+    leaves = _select(params, mask)
+    shapes = {name: jax.eval_shape(lambda w: inner_product(w, w, unit_axis), w) for name, w in leaves.items()}
+    # optax.tree.map_params calls init with a tree without leaves. One leaf then stands for the whole dict, and says
+    # that the radii, unlike the moments, are not shaped (or sharded) like the parameters.
+    return {name: jnp.zeros(s.shape, s.dtype) for name, s in shapes.items()} or jnp.zeros([])
+
+
+def measure(
+    params: optax.Params,
+    radius: Any,
+    count: int | jax.Array,
+    free_steps: float | jax.Array,
+    mask: Mask | None,
+    unit_axis: int | None,
+) -> Spheres:
+    """Measures the norms, which become the radii up to and including step `free_steps`, the first one held."""
+    weight = _select(params, mask)
+    square = {name: inner_product(w, w, unit_axis) for name, w in weight.items()}
+    # Not count <= free_steps: a fraction of a step then counts as a whole one here too.
+    is_new = count - 1 < free_steps
+    radius = {name: jnp.where(is_new, jnp.sqrt(sq), radius[name]) for name, sq in square.items()} or radius
+    held = {name: (count >= free_steps) & (radius[name] > 0.0) for name in square}
+    return Spheres(weight, square, radius, held)
+
+
+def project(spheres: Spheres, updates: Any, unit_axis: int | None) -> Any:
+    """Projects updates onto the tangent spaces: g - <g, w> / ||w||^2 w."""
+
+    def project_leaf(update, weight, square, held):
+        slope = inner_product(update, weight, unit_axis) / _non_zero(square)
+        return (update - jnp.where(held, slope, 0.0) * weight).astype(update.dtype)
+
+    return _map_leaves(project_leaf, updates, spheres.weight, spheres.square, spheres.held)
+
+
+def retract(spheres: Spheres, updates: Any, unit_axis: int | None, project_update: bool = False) -> Any:
+    """Makes w + u end on the sphere: u becomes r (w + u) / ||w + u|| - w.
+
+    That is s u + (s - 1) w with s = r / ||w + u||. There is no further pass over w + u, since ||w + u||^2 =
+    ||w||^2 + <u, u + 2 w>, and no cancellation, since s - 1 = (r^2 - ||w + u||^2) / (||w + u|| (||w + u|| + r)).
+    The term r^2 - ||w||^2 in it, zero but for rounding, keeps rounding errors from adding up over the steps.
+    """
+
+    def retract_leaf(update, weight, square, radius, held):
+        w = weight.astype(square.dtype)
+        if project_update:  # u stands for u - normal w, which is orthogonal to w
+            along = inner_product(update, w, unit_axis)
+            normal = along / _non_zero(square)
+            growth = inner_product(update, update, unit_axis) - normal * along
+        else:
+            normal = 0.0
+            growth = inner_product(update, update + 2.0 * w, unit_axis)
+        norm = jnp.sqrt(jnp.maximum(square + growth, 0.0))
+        held &= norm > 0.0  # w + u = 0 points nowhere
+        norm = _non_zero(norm)
+        scale = jnp.where(held, radius / norm, 1.0)
+        shift = (jnp.square(radius) - square - growth) / (norm * (norm + radius)) - scale * normal
+        return (scale * update + jnp.where(held, shift, 0.0) * w).astype(update.dtype)
+
+    return _map_leaves(retract_leaf, updates, spheres.weight, spheres.square, spheres.radius, spheres.held)
+
+
+def largest_drift(spheres: Spheres) -> jax.Array:
+    """The largest |norm / radius - 1| of the spheres that are held, float32."""
+    largest = jnp.zeros([], jnp.float32)
+    for name, held in spheres.held.items():
+        ratio = jnp.sqrt(spheres.square[name]) / _non_zero(spheres.radius[name])
+        largest = jnp.maximum(largest, jnp.max(jnp.where(held, jnp.abs(ratio - 1.0), 0.0)).astype(jnp.float32))
+    return largest
+
+
+def _select(params: optax.Params, mask: Mask | None) -> Leaves:
+    """The leaves that a mask selects, by path. A mask that selects nothing is an error which lists the leaves."""
+    mask = kernel_mask if mask is None else mask
+    mask_tree = mask(params) if callable(mask) else mask
+    # As in optax.masked, one bool in the mask may stand for a whole subtree of the parameters.
+    flags = jax.tree.leaves(jax.tree.map(lambda m, tree: jax.tree.map(lambda _: bool(m), tree), mask_tree, params))
+    leaves = [(_name(path), leaf) for path, leaf in tree_leaves_with_path(params)]
+    if leaves and not any(flags):
+        found = ", ".join(f"{name or 'the parameter'} {jnp.shape(leaf)}" for name, leaf in leaves)
+        raise ValueError(f"mask must select the leaves to constrain, but selects none of: {found}")
+    if len(dict(leaves)) < len(leaves):
+        raise ValueError(f"every leaf needs a path of its own, got {sorted(name for name, _ in leaves)}")
+    return {name: leaf for (name, leaf), flag in zip(leaves, flags, strict=True) if flag}
+
+
+def _map_leaves(function: Callable[..., jax.Array], tree: Any, *quantities: Leaves) -> Any:
+    """Replaces the leaves named in the quantities by function(leaf, *its quantities); the others pass."""
+
+    def apply(path, leaf):
+        name = _name(path)
+        return function(leaf, *(values[name] for values in quantities)) if name in quantities[0] else leaf
+
+    return tree_map_with_path(apply, tree)
+
+
+def _non_zero(divisor: jax.Array) -> jax.Array:
+    return jnp.where(divisor > 0.0, divisor, 1.0)
+
+
+def _name(path: tuple) -> str:
+    # The last step into a box (nnx.Param, linen.Partitioned) is no name: nnx.Optimizer inits with boxes and updates
+    # without them.
+    path = path[:-1] if path and path[-1] == GetAttrKey("value") else path
+    return keystr(path, simple=True, separator="/")

@@ -1,0 +1,153 @@
+"""What an optimizer's update costs: LAWN and its relatives beside optax.adam, in one interleaved run.
+
+    python -m benchmarks.optimizer                                    # ResNet-34's 21 M parameters
+    python -m benchmarks.optimizer --model=plain20 --batch-size=100   # and inside whole training steps
+
+An update is `optimizer.update` and `optax.apply_updates` in one jitted program which donates parameters and state. The
+optimizers take turns, so that a machine which slows down slows them all; ratios are medians of ratios within a turn.
+
+The floor is the time for the bytes that an update must move, at the rate of donated SGD in the same run. SGD moves 12
+per float32 parameter: it reads gradient and weight and writes the weight. Adam moves 28: it reads g, m, v, w and writes
+m, v, w. LAWN moves 48: it needs <g, w> before it can begin and ||w + u|| before it can end, so it reads g and w once
+more at the beginning, and m, v, w at the end.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from adamlab import models
+from adamlab.optim.adam import adam
+from adamlab.optim.constraints import keep_on_sphere, project_to_tangent
+from adamlab.optim.lawn import adam_lawn, lamb_lawn, lawn, sgd_lawn
+from adamlab.optim.relatives import adamp
+from adamlab.training.step import Normalisation, TrainState, make_train_step
+
+# Each with the bytes per float32 parameter that its update must at least move, where we know.
+OPTIMIZERS: dict[str, tuple[optax.GradientTransformation, int | None]] = {
+    "optax.adam": (optax.adam(1e-3), 28),
+    "adam": (adam(1e-3), 28),
+    "adam_lawn": (adam_lawn(1e-3, 3), 48),
+    "adam_lawn, units": (lawn(adam(1e-3), free_steps=3, unit_axis=-1), 48),
+    "in pieces": (optax.chain(project_to_tangent(), adam(1e-3), keep_on_sphere()), 48),
+    "adamp": (adamp(1e-3), None),
+    "optax.lamb": (optax.lamb(1e-3), None),
+    "lamb_lawn": (lamb_lawn(1e-3, 3), None),
+    "sgd": (optax.sgd(1e-3), 12),
+    "momentum": (optax.sgd(1e-3, 0.9), 20),
+    "sgd_lawn": (sgd_lawn(1e-3, 3), None),
+}
+
+
+def random_like(shapes: Any, seed: int) -> Any:
+    leaves, structure = jax.tree.flatten(shapes)
+    generator = np.random.default_rng(seed)
+    arrays = [jnp.asarray(0.05 * generator.normal(size=leaf.shape), leaf.dtype) for leaf in leaves]
+    return jax.tree.unflatten(structure, arrays)
+
+
+def update_program(optimizer: optax.GradientTransformation, params: Any) -> Callable[[], Any]:
+    """A function that does one update each time it is called, on parameters of its own."""
+
+    def update(params, state, gradients):
+        updates, state = optimizer.update(gradients, state, params)
+        return optax.apply_updates(params, updates), state
+
+    program, gradients = jax.jit(update, donate_argnums=(0, 1)), random_like(params, seed=1)
+    carry = (params, jax.jit(optimizer.init)(params))
+
+    def run() -> Any:
+        nonlocal carry
+        carry = program(*carry, gradients)
+        return carry
+
+    return run
+
+
+def step_program(optimizer: optax.GradientTransformation, model: Any, variables: Any, batch: Any) -> Callable[[], Any]:
+    """A function that does one whole training step each time it is called."""
+    normalise = Normalisation((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
+    program = jax.jit(make_train_step(model, lambda _: optimizer, normalise), donate_argnums=0)
+    variables = jax.tree.map(jnp.copy, variables)
+    opt_state = jax.jit(optimizer.init)(variables["params"])
+    state = TrainState(variables["params"], variables["batch_stats"], opt_state, {})
+
+    def run() -> Any:
+        nonlocal state
+        state, _ = program(state, batch)
+        return state
+
+    return run
+
+
+def interleave(programs: dict[str, Callable[[], Any]], rounds: int, repeats: int) -> dict[str, np.ndarray]:
+    """Milliseconds of each program in each round, as means of some repeats; the programs take turns."""
+    times: dict[str, list[float]] = {name: [] for name in programs}
+    for name in list(programs) * rounds:
+        start = time.perf_counter()
+        for _ in range(repeats):
+            result = programs[name]()
+        jax.block_until_ready(result)
+        times[name].append(1e3 * (time.perf_counter() - start) / repeats)
+    return {name: np.array(values[1:]) for name, values in times.items()}  # the first round compiles
+
+
+def report(title: str, times: dict[str, np.ndarray], num_params: int | None = None) -> dict[str, dict[str, float]]:
+    """Prints a table and returns its rows; with floors, given the number of parameters of an update."""
+    rows = {}
+    print(f"\n{title:24}{'ms':>9}{'quartiles':>20}{'ratio':>8}{'floor, ms':>11}")
+    for name, values in times.items():
+        low, median, high = np.percentile(values, [25, 50, 75])
+        row = {"ms": median, "low": low, "high": high, "ratio": np.median(values / times["optax.adam"])}
+        print(f"{name:24}{median:9.2f}{low:10.2f} -{high:8.2f}{row['ratio']:8.2f}", end="")
+        if num_params and (size := OPTIMIZERS[name][1]):
+            row["floor_ms"] = np.median(times["sgd"]) * size / OPTIMIZERS["sgd"][1]
+            print(f"{row['floor_ms']:11.2f}", end="")
+        print()
+        rows[name] = {key: round(float(value), 4) for key, value in row.items()}
+    if num_params:
+        print(f"donated SGD moves {12 * num_params / np.median(times['sgd']) / 1e6:.1f} GB/s")
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--model", default="resnet34", choices=models.MODELS)
+    parser.add_argument("--rounds", type=int, default=20, help="turns of each optimizer (default: %(default)s)")
+    parser.add_argument("--repeats", type=int, default=5, help="updates per turn (default: %(default)s)")
+    parser.add_argument("--batch-size", type=int, help="also time whole training steps on 32x32 images, this many")
+    parser.add_argument("--output", type=Path, help="also write the figures to this JSON file")
+    options = parser.parse_args()
+
+    model, image = models.create(options.model, 10), jnp.zeros((1, 32, 32, 3))
+    shapes = jax.eval_shape(lambda: model.init(jax.random.key(0), image, train=False))
+    num_params = sum(leaf.size for leaf in jax.tree.leaves(shapes["params"]))
+    print(f"{options.model}: {num_params:,} parameters; {jax.devices()[0].device_kind}, jax {jax.__version__}")
+
+    updates = {name: update_program(make, random_like(shapes["params"], 0)) for name, (make, _) in OPTIMIZERS.items()}
+    times = interleave(updates, options.rounds, options.repeats)
+    results = {"model": options.model, "num_params": num_params, "jax": jax.__version__}
+    results["update"] = report("update", times, num_params)
+    if options.batch_size:
+        variables = jax.jit(lambda: model.init(jax.random.key(0), image, train=False))()
+        batch = {
+            "image": jnp.zeros((options.batch_size, 32, 32, 3), jnp.uint8),
+            "label": jnp.zeros(options.batch_size, jnp.int32),
+        }
+        names = ("optax.adam", "adam", "adam_lawn")
+        steps = {name: step_program(OPTIMIZERS[name][0], model, variables, batch) for name in names}
+        results["step"] = report("training step", interleave(steps, options.rounds, 1))
+    if options.output:
+        options.output.write_text(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,124 @@
+"""LAWN among Optax's transformations: around them, behind them and inside their wrappers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from adamlab.optim.lawn import adam_lawn, lawn
+from tests.optim import toy
+
+FREE, STEPS = 5, 20
+INNER = optax.adam(0.03)
+LAWN = lawn(INNER, free_steps=FREE)
+IS_CONV = {k: k.startswith("conv") for k in toy.PARAMS}
+NOT_CONV = {k: not v for k, v in IS_CONV.items()}
+
+
+def holds_norms(optimizer, names=toy.KERNELS, steps=STEPS, since=FREE):
+    """Whether the norms of exactly these kernels are constant after the free phase."""
+    trajectory, _ = toy.run(optimizer, steps=steps)
+    norms = {k: np.array([toy.norm64(w) for w in trajectory[k][since - 1 :]]) for k in toy.KERNELS}
+    return {k for k, n in norms.items() if np.allclose(n, n[0], rtol=1e-6, atol=0.0)} == set(names)
+
+
+def test_chain_and_clipping():
+    clip = optax.clip_by_global_norm(0.1)
+    assert holds_norms(optax.chain(clip, LAWN))
+    assert holds_norms(lawn(optax.chain(clip, INNER), free_steps=FREE))
+
+
+def test_weight_decay_before_lawn_has_no_effect_on_constrained_leaves():
+    # Its gradient points along w, so the projection removes it. From step 0 on, so that the moments never see it.
+    decayed = optax.chain(optax.add_decayed_weights(0.5), lawn(INNER, free_steps=0))
+    trajectory, _ = toy.run(decayed, steps=STEPS)
+    expected, _ = toy.run(lawn(INNER, free_steps=0), steps=STEPS)
+    for name in toy.KERNELS:
+        np.testing.assert_allclose(trajectory[name], expected[name], rtol=1e-4, atol=1e-5)
+    assert np.abs(trajectory["conv/bias"][-1] - expected["conv/bias"][-1]).max() > 1e-3
+    assert holds_norms(lawn(optax.adamw(0.03, weight_decay=0.1), free_steps=FREE))
+
+
+def test_masked_and_partition():
+    is_conv = {k: k.startswith("conv") for k in toy.PARAMS}
+    others = {k: not v for k, v in is_conv.items()}
+    assert holds_norms(
+        optax.chain(optax.masked(LAWN, is_conv), optax.masked(optax.scale(-0.01), others)), ["conv/kernel"]
+    )
+    labels = {k: "lawn" if k in toy.KERNELS else "free" for k in toy.PARAMS}
+    by_label = optax.partition({"lawn": LAWN, "free": INNER, "unused": LAWN}, labels)
+    trajectory, _ = toy.run(by_label, steps=STEPS)
+    expected, _ = toy.run(LAWN, steps=STEPS)
+    toy.assert_close(trajectory, expected, rtol=1e-5)
+    inside = lawn(optax.partition({"lawn": INNER, "free": optax.sgd(0.03)}, labels), free_steps=FREE)
+    assert holds_norms(inside)
+    frozen = lawn(optax.partition({"lawn": optax.set_to_zero(), "free": INNER}, labels), free_steps=FREE)
+    trajectory, _ = toy.run(frozen, steps=STEPS)
+    np.testing.assert_allclose(trajectory["conv/kernel"][-1], toy.PARAMS["conv/kernel"], rtol=1e-6)
+
+
+@pytest.mark.parametrize("at_switch", ["reset", "transport"])
+def test_moments_of_some_leaves_only(at_switch):
+    is_conv = {k: k.startswith("conv") for k in toy.PARAMS}
+    inner = optax.chain(
+        optax.masked(INNER, is_conv), optax.masked(optax.scale(-0.01), {k: not v for k, v in is_conv.items()})
+    )
+    assert holds_norms(lawn(inner, free_steps=FREE, at_switch=at_switch))
+
+
+def test_inject_hyperparams():
+    make = optax.inject_hyperparams(adam_lawn, static_args=("mask",))
+    assert holds_norms(make(0.03, FREE))
+    trajectory, state = toy.run(make(optax.constant_schedule(0.03), free_steps=FREE), steps=STEPS)
+    expected, _ = toy.run(adam_lawn(0.03, FREE), steps=STEPS)
+    toy.assert_close(trajectory, expected, rtol=1e-5)
+    assert state.hyperparams["free_steps"] == FREE
+    assert holds_norms(lawn(optax.inject_hyperparams(optax.adam)(learning_rate=0.03), free_steps=FREE))
+
+
+def test_multi_steps():
+    # Two mini-steps with the same gradients make one step.
+    optimizer = optax.MultiSteps(LAWN, every_k_schedule=2)
+    trajectory, _ = toy.run(optimizer, steps=2 * STEPS, gradients=lambda p, i: toy.gradients(p, i // 2))
+    expected, _ = toy.run(LAWN, steps=STEPS)
+    toy.assert_close(jax.tree.map(lambda x: x[1::2], trajectory), expected, rtol=1e-5)
+    inside = lawn(optax.MultiSteps(INNER, every_k_schedule=2).gradient_transformation(), free_steps=FREE)
+    assert holds_norms(inside)
+
+
+def test_apply_if_finite():
+    def gradients(params, i):  # a NaN in the constrained phase
+        return jax.tree.map(lambda g: jnp.where(i == 10, jnp.nan, g), toy.gradients(params, i))
+
+    trajectory, state = toy.run(optax.apply_if_finite(LAWN, 5), steps=STEPS, gradients=gradients)
+    assert state.total_notfinite == 1
+    norms = [toy.norm64(w) for w in trajectory["conv/kernel"][FREE - 1 :]]
+    np.testing.assert_allclose(norms, norms[0], rtol=1e-6)
+
+
+def test_schedule_free_inside():
+    assert holds_norms(lawn(optax.contrib.schedule_free(optax.sgd(0.03), 0.03), free_steps=FREE))
+
+
+@pytest.mark.parametrize("name", ["lion", "novograd", "adafactor", "rprop"])
+def test_other_inner_optimizers(name):
+    assert holds_norms(lawn(getattr(optax, name)(learning_rate=0.03), free_steps=FREE))
+
+
+def test_inner_gets_extra_args():
+    def update(updates, state, params=None, *, factor, **extra_args):
+        return jax.tree.map(lambda g: -factor * g, updates), state
+
+    inner = optax.GradientTransformationExtraArgs(lambda _: optax.EmptyState(), update)
+    optimizer = lawn(inner, free_steps=1)
+    updates, _ = optimizer.update(toy.PARAMS, optimizer.init(toy.PARAMS), toy.PARAMS, factor=2.0, unknown=3)
+    toy.assert_equal(updates, jax.tree.map(lambda g: -2.0 * g, toy.PARAMS))
+
+
+def test_missing_gradients_stay_missing():
+    optimizer = lawn(optax.sgd(0.1), free_steps=0)
+    grads = {**toy.PARAMS, "conv/kernel": None}
+    updates, _ = optimizer.update(grads, optimizer.init(toy.PARAMS), toy.PARAMS)
+    assert updates["conv/kernel"] is None
+    assert updates["dense/kernel"] is not None
