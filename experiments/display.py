@@ -51,7 +51,7 @@ class Display:
         """A run begins, `done` epochs of it being there already."""
         self._number, self._config = self._number + 1, config
         self._name = f"run {self._number} of {self._runs}: {config.model}, {config.setting}, seed {config.seed}"
-        self._done = done * config.protocol.steps_per_epoch
+        self._done, self._accuracy = done * config.protocol.steps_per_epoch, ""
         self._drop(self._done)
         if done:
             self.console.print(f"{self._name}: continued after epoch {done}")
@@ -63,10 +63,11 @@ class Display:
         steps = (epoch - 1) * protocol.steps_per_epoch + step
         self._progress.advance(self._task, steps - self._done)
         self._done = steps
-        self._show(f"epoch {epoch}/{protocol.epochs}, training loss {loss:.3f}")
+        self._show(f"epoch {epoch}/{protocol.epochs}, loss {loss:.3f}{self._accuracy}")
 
     def epoch(self, record: dict[str, Any]) -> None:
         """An epoch is done and recorded."""
+        self._accuracy = f", accuracy {record['test_accuracy']:.1%}"
         if not self.console.is_terminal:
             self.console.print(
                 f"{self._name}: epoch {record['epoch']}/{self._config.protocol.epochs}, "

@@ -26,6 +26,8 @@ def run_grid(configs: Sequence[RunConfig], dataset: Dataset, out: Path, display:
         if folder.exists():
             records.open_run(folder, config, {})
     provenance = records.provenance(describe_device())
+    if dataset.note:  # such as that these are not the images that were asked for
+        provenance["note"] = dataset.note
     with display.running(configs):
         for config, folder in folders.items():
             run_one(config, dataset, folder, provenance, display)

@@ -147,13 +147,28 @@ def test_ctrl_c_says_how_to_continue(longer, tmp_path):
     assert all_records(tmp_path) == longer
 
 
-@pytest.mark.skipif(not os.environ.get("TFDS_DATA_DIR"), reason="needs a prepared CIFAR-10 in TFDS_DATA_DIR")
+HAS_CIFAR10 = Path(os.environ.get("TFDS_DATA_DIR") or "/nowhere", "cifar10").exists()
+
+
+@pytest.mark.skipif(not HAS_CIFAR10, reason="needs a prepared CIFAR-10 in TFDS_DATA_DIR")
 def test_real_cifar10(tmp_path):
     arguments = ["--param=alpha", "--values=1e-3", "--dataset=cifar10", "--protocol=smoke", "--model=plain20"]
     status, output, errors = finish([*arguments, f"--out={tmp_path}"])
     assert status == 0, errors
     assert "on cifar10: protocol smoke, 200 training and 100 test images" in output
     assert (records.load(tmp_path)["dataset"] == "cifar10").all()
+
+
+def test_digits_in_place_of_cifar10_are_said_loudly(tmp_path):
+    """On the terminal, in the records, and in the figures, which plots' own tests look at."""
+    arguments = ["--param=alpha", "--values=1e-3,1e-2", "--protocol=smoke", "--model=plain20", "--epochs=1"]
+    no_network = os.environ | {"https_proxy": "http://127.0.0.1:9"}  # where nothing listens
+    process = start([*arguments, f"--out={tmp_path}", f"--data-dir={tmp_path / 'data'}"], env=no_network)
+    output, _ = process.communicate()
+    run = records.read_runs(tmp_path)[0]
+    assert "NOT CIFAR-10" in output
+    assert "NOT CIFAR-10" in run.provenance["note"]
+    assert run.config.dataset == "digits"
 
 
 @pytest.mark.parametrize(
