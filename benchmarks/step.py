@@ -1,13 +1,12 @@
-"""What a training step costs, beside the same net with XLA's own convolution, and beside PyTorch where it is installed.
+"""What a training step costs, beside PyTorch where it is installed.
 
   python -m benchmarks.step                                    plain20 and resnet34, batch 100
   python -m benchmarks.step --model=vgg19 --batch-size=128
 
 The programs take turns, so that a machine which slows down slows them all; ratios are medians of ratios within a turn.
 `adamlab` is what a study runs: a chunk of steps as one scan, data and normalisation on the device, Adam with traced
-hyperparameters. `native` is the same net with XLA's convolution, step by step, since in a scan its kernel gradient is
-hundreds of times slower on a CPU. `torch` is eager, channels-last, with torch.optim.Adam. PyTorch is no dependency:
-install it beside adamlab (`uv sync --extra bench`). On a GPU, both use their defaults for float32.
+hyperparameters. `torch` is eager, channels-last, with torch.optim.Adam; it is no dependency: install it beside adamlab
+(`uv sync --extra bench`). On a GPU, both use their defaults for float32.
 """
 
 import argparse
@@ -16,14 +15,12 @@ import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
-from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from adamlab import models
-from adamlab.models import layers
 from adamlab.training.build import build_adam
 from adamlab.training.parallel import compile_training
 from adamlab.training.step import Normalisation, make_init, make_train_step
@@ -39,8 +36,8 @@ def random_data(images: int) -> dict[str, np.ndarray]:
     return {"image": pixels, "label": generator.integers(0, 10, images).astype(np.int32)}
 
 
-def jax_program(name: str, batch_size: int, steps_per_call: int) -> Callable[[], None]:
-    """A function that trains `CHUNK` steps, in calls of some steps each."""
+def jax_program(name: str, batch_size: int) -> Callable[[], None]:
+    """A function that trains `CHUNK` steps in one call of the compiled program."""
     model = models.create(name, 10)
     make_optimizer = partial(build_adam, epsilon_placement="outside")
     train_chunk = compile_training(make_train_step(model, make_optimizer, Normalisation((0.5,) * 3, (0.25,) * 3)))
@@ -48,12 +45,11 @@ def jax_program(name: str, batch_size: int, steps_per_call: int) -> Callable[[],
     arrays = {key: jnp.float32(value) for key, value in hyperparameters.items()}
     state = jax.jit(make_init(model, make_optimizer, SHAPE))(jnp.int32(0), arrays)
     data = jax.device_put(random_data(CHUNK * batch_size))
-    calls = np.arange(CHUNK * batch_size, dtype=np.int32).reshape(-1, steps_per_call, batch_size)
+    indices = np.arange(CHUNK * batch_size, dtype=np.int32).reshape(CHUNK, batch_size)
 
     def run() -> None:
         nonlocal state
-        for indices in calls:
-            state, losses = train_chunk(state, data, indices)
+        state, losses = train_chunk(state, data, indices)
         jax.block_until_ready(losses)
 
     return run
@@ -92,19 +88,10 @@ def torch_program(name: str, batch_size: int) -> Callable[[], None] | None:
     return run
 
 
-def native_program(name: str, batch_size: int) -> Callable[[], None]:
-    """As `jax_program`, a step at a time, with XLA's own convolution."""
-    with mock.patch.object(layers, "conv2d", layers._native):
-        program = jax_program(name, batch_size, steps_per_call=1)
-        program()  # traced, and so fixed, while the convolution is exchanged
-    return program
-
-
 def compare(name: str, batch_size: int, turns: int) -> None:
     """Prints a row per program: milliseconds per step and the ratio to ours."""
     programs = {
-        "adamlab": jax_program(name, batch_size, steps_per_call=CHUNK),
-        "native": native_program(name, batch_size),
+        "adamlab": jax_program(name, batch_size),
         "torch": torch_program(name, batch_size),
     }
     present = {label: program for label, program in programs.items() if program}
