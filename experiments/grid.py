@@ -22,12 +22,12 @@ def run_grid(configs: Sequence[RunConfig], dataset: Dataset, out: Path, display:
         the disk failed on the way.
     """
     folders = {config: records.run_folder(out, config) for config in configs}
-    for config, folder in folders.items():
-        if folder.exists():
-            records.open_run(folder, config, {})
     provenance = records.provenance(describe_device())
     if dataset.note:  # such as that these are not the images that were asked for
         provenance["note"] = dataset.note
+    for config, folder in folders.items():
+        if folder.exists():
+            records.open_run(folder, config, provenance)
     with display.running(configs):
         for config, folder in folders.items():
             run_one(config, dataset, folder, provenance, display)
