@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from adamlab import config, data, models, records, training
+    from adamlab import analysis, config, data, models, records, training
     from adamlab.optim import (
         adam,
         adam_lawn,
@@ -29,6 +29,7 @@ __all__ = [
     "adam",
     "adam_lawn",
     "adamp",
+    "analysis",
     "config",
     "data",
     "fixed_norm",
@@ -47,7 +48,7 @@ __all__ = [
 ]
 __version__ = "0.1.0"
 
-_SUBMODULES = {"config", "data", "models", "records", "training"}
+_SUBMODULES = {"analysis", "config", "data", "models", "records", "training"}
 
 
 def __getattr__(name: str) -> Any:

@@ -8,8 +8,8 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from adamlab.config import ConfigError
 from adamlab.data.dataset import DataError
+from adamlab.hyperparameters import ConfigError
 from adamlab.records import RecordsError
 
 

@@ -1,70 +1,27 @@
-"""What a run is: frozen dataclasses, validated when they are made, that turn into JSON and back.
+"""What a run is: frozen dataclasses, validated when they are made, that turn into JSON and back."""
 
-Here and in records, hyperparameters carry the papers' names (alpha, beta1, beta2, epsilon); `adamlab.optim` carries
-Optax's. `training/build.py` maps the one to the other.
-"""
-
-import math
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Self
 
-
-class ConfigError(ValueError):
-    """A value that cannot be run. The message is one line: what was received, and what would be accepted."""
-
-
-def choose(name: str, value: str, choices: tuple[str, ...]) -> None:
-    """Raises ConfigError unless `value` is one of `choices`."""
-    if value not in choices:
-        raise ConfigError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
-
-
-@dataclass(frozen=True)
-class Hyperparameters:
-    """Adam's four hyperparameters, by default those of Kingma and Ba (2017).
-
-    Args:
-      alpha: Learning rate, > 0.
-      beta1: Decay rate of the first moment, in [0, 1).
-      beta2: Decay rate of the second moment, in [0, 1).
-      epsilon: Offset of the denominator, >= 0.
-
-    Raises:
-      ConfigError: A value is out of range or not a finite number.
-
-    >>> Hyperparameters(beta1=1.0)
-    Traceback (most recent call last):
-    adamlab.config.ConfigError: beta1 must be in [0, 1), got 1.0
-    """
-
-    alpha: float = 1e-3
-    beta1: float = 0.9
-    beta2: float = 0.999
-    epsilon: float = 1e-8
-
-    def __post_init__(self) -> None:
-        if not 0 < self.alpha < math.inf:
-            raise ConfigError(f"alpha must be a finite number > 0, got {self.alpha}")
-        for name in ("beta1", "beta2"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be in [0, 1), got {getattr(self, name)}")
-        if not 0 <= self.epsilon < math.inf:
-            raise ConfigError(f"epsilon must be a finite number >= 0, got {self.epsilon}")
+from adamlab.hyperparameters import OPTIMIZERS, ConfigError, Hyperparameters, check_names, choose
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """How much is trained on what.
+    """How much is trained on what, and how.
 
     Args:
-      name: `paper`, `laptop` or `smoke`; says where the other numbers started from.
+      name: A key of `PROTOCOLS`; says where the other entries started from.
       train_images: Images in the training set: the first ones of the data set's training split.
-      test_images: Images in the test set: the first ones of its test split.
+      test_images: Images to evaluate on: the first ones of its test split, or the last ones of its training split.
       batch_size: Images per step. A last, incomplete batch of an epoch is dropped.
       epochs: Passes over the training set.
+      schedule: `constant`, or `phases`: warm-up and decay, after a constant free phase where there is one.
+      augment: Whether training images are cropped and flipped at random.
+      evaluate_on: `test`, or `validation`: images held out of the training split, for tuning.
 
     Raises:
-      ConfigError: A number is below 1, or a batch is larger than the training set.
+      ConfigError: A number is below 1, a batch is larger than the training set, or a word is none of the above.
     """
 
     name: str
@@ -72,6 +29,9 @@ class Protocol:
     test_images: int
     batch_size: int = 100
     epochs: int = 15
+    schedule: str = "constant"
+    augment: bool = False
+    evaluate_on: str = "test"
 
     def __post_init__(self) -> None:
         for name in ("train_images", "test_images", "batch_size", "epochs"):
@@ -81,6 +41,8 @@ class Protocol:
             raise ConfigError(
                 f"batch_size must be at most the number of training images, {self.train_images}, got {self.batch_size}"
             )
+        choose("schedule", self.schedule, ("constant", "phases"))
+        choose("evaluate_on", self.evaluate_on, ("test", "validation"))
 
     @property
     def steps_per_epoch(self) -> int:
@@ -88,6 +50,7 @@ class Protocol:
         return self.train_images // self.batch_size
 
 
+_LAWN: dict[str, Any] = {"schedule": "phases", "augment": True}
 PROTOCOLS = {
     # Sensitivity paper, section 4: all of CIFAR-10, batch 100, 15 epochs, no augmentation.
     "paper": Protocol("paper", train_images=50_000, test_images=10_000, batch_size=100, epochs=15),
@@ -95,7 +58,28 @@ PROTOCOLS = {
     "laptop": Protocol("laptop", train_images=3_000, test_images=1_000, batch_size=100, epochs=5),
     # Seconds, for tests and for trying out a command.
     "smoke": Protocol("smoke", train_images=200, test_images=100, batch_size=50, epochs=2),
+    # LAWN paper, section 3: CIFAR at batch 256, 4k and 10k, 300 epochs, phased learning rates. Inferred: crop and flip.
+    "lawn-paper": Protocol("lawn-paper", 50_000, 10_000, batch_size=256, epochs=300, **_LAWN),
+    # Small enough for two CPU cores, small and long enough that training losses get near 0: no augmentation.
+    "lawn-laptop": Protocol("lawn-laptop", 2_000, 2_000, batch_size=50, epochs=20, schedule="phases"),
+    "lawn-smoke": Protocol("lawn-smoke", 200, 100, batch_size=50, epochs=3, **_LAWN),
 }
+
+
+def tuning(protocol: Protocol, available: int) -> Protocol:
+    """The protocol on which a study is tuned: evaluated on training images that it does not train on.
+
+    Args:
+      protocol: That of the study.
+      available: Images in the data set's training split, of which at most a tenth is held out.
+
+    >>> protocol = tuning(PROTOCOLS["lawn-paper"], available=50_000)
+    >>> protocol.train_images, protocol.test_images, protocol.evaluate_on
+    (45000, 5000, 'validation')
+    """
+    held_out = max(1, min(protocol.test_images, available // 10))
+    train_images = min(protocol.train_images, available - held_out)
+    return replace(protocol, train_images=train_images, test_images=held_out, evaluate_on="validation")
 
 
 @dataclass(frozen=True)
@@ -106,15 +90,19 @@ class RunConfig:
       dataset: A data set's name, never "auto": a run knows what it was trained on.
       model: A name that `adamlab.models.create` knows.
       protocol: How much is trained on what.
-      hyperparameters: Adam's.
-      seed: Decides initial weights and the order of the images; runs that differ in hyperparameters alone share both.
+      hyperparameters: The optimizer's.
+      seed: Decides initial weights and the order of the images; runs that differ in hyperparameters or optimizer alone
+        share both.
       stem: The ResNets' first layers, `imagenet` or `cifar`; None for a model without that choice.
       downsample: Where plain20 strides, `last` or `first` layer of a set; None for a model without that choice.
       precision: Of activations, `float32` or `bf16`; parameters are always float32.
       epsilon_placement: `outside` the root (PyTorch's Adam, what the paper ran) or `inside` (Algorithm 1 as printed).
+      optimizer: A key of `OPTIMIZERS`.
+      trace_every: Epochs between two measurements of loss flattening; 0 for none.
 
     Raises:
-      ConfigError: A value is none of the above.
+      ConfigError: A value is none of the above, the optimizer lacks a hyperparameter that is set, or the phases are
+        longer than the training.
     """
 
     dataset: str
@@ -126,6 +114,8 @@ class RunConfig:
     downsample: str | None = None
     precision: str = "float32"
     epsilon_placement: str = "outside"
+    optimizer: str = "adam"
+    trace_every: int = 0
 
     def __post_init__(self) -> None:
         if self.stem is not None:
@@ -136,19 +126,41 @@ class RunConfig:
         choose("epsilon_placement", self.epsilon_placement, ("outside", "inside"))
         if not 0 <= self.seed < 2**31:
             raise ConfigError(f"seed must be in [0, 2**31), got {self.seed}")
+        if self.trace_every < 0:
+            raise ConfigError(f"trace_every must be at least 0, got {self.trace_every}")
+        check_names(self.optimizer, self.hyperparameters)
+        if self.epsilon_placement == "inside" and self.optimizer not in ("adam", "adam_lawn", "adamw"):
+            raise ConfigError(f"epsilon_placement inside is for adam, adam_lawn and adamw, got {self.optimizer}")
+        self._check_phases()
+
+    def _check_phases(self) -> None:
+        free, warmup = self.hyperparameters.free_epochs, self.hyperparameters.warmup_epochs
+        epochs = self.protocol.epochs
+        if self.protocol.schedule == "phases" and free + warmup >= epochs:
+            raise ConfigError(
+                f"free_epochs + warmup_epochs must be less than the {epochs} epochs, got {free} + {warmup}"
+            )
+        if self.protocol.schedule == "constant" and warmup:
+            raise ConfigError(f"warmup_epochs must be 0 for a constant learning rate, got {warmup}")
+        if free > epochs:
+            raise ConfigError(f"free_epochs must be at most the {epochs} epochs, got {free}")
 
     @property
     def setting(self) -> str:
-        """The hyperparameters that differ from the defaults, as one readable word.
+        """What differs from Adam's default setting and the protocol's batch size, as one readable word.
 
         >>> RunConfig("digits", "plain20", PROTOCOLS["smoke"], Hyperparameters(alpha=0.01)).setting
         'alpha=0.01'
         >>> RunConfig("digits", "plain20", PROTOCOLS["smoke"]).setting
         'default'
         """
-        defaults = asdict(Hyperparameters())
-        changed = {k: v for k, v in asdict(self.hyperparameters).items() if v != defaults[k]}
-        return ",".join(f"{name}={value}" for name, value in changed.items()) or "default"
+        defaults, usual = asdict(OPTIMIZERS[self.optimizer].defaults), PROTOCOLS.get(self.protocol.name)
+        changed = {name: value for name, value in asdict(self.hyperparameters).items() if value != defaults[name]}
+        words = [] if self.optimizer == "adam" else [self.optimizer]
+        if usual is not None and self.protocol.batch_size != usual.batch_size:
+            words.append(f"batch={self.protocol.batch_size}")
+        words += [f"{name}={value}" for name, value in changed.items()]
+        return ",".join(words) or "default"
 
     def to_dict(self) -> dict[str, Any]:
         """A nested dictionary that JSON can hold."""
@@ -194,23 +206,3 @@ def override(protocol: Protocol, **numbers: int | None) -> Protocol:
     """The protocol with those numbers that are not None."""
     known = {f.name for f in fields(Protocol)}
     return replace(protocol, **{k: v for k, v in numbers.items() if k in known and v is not None})
-
-
-# The sensitivity paper varies one hyperparameter at a time (section 3.3). Its text gives: five alphas in steps of ten,
-# 1e-5, 1e-4 and the default among them; beta1 from 0.1 over 0.9 to one that is too high; epsilon up to 1. Inferred:
-# the other values. Its figures' legends are not at hand.
-MAGNITUDE: dict[str, tuple[float, ...]] = {
-    "alpha": (1e-5, 1e-4, 1e-3, 1e-2, 1e-1),
-    "beta1": (0.1, 0.5, 0.9, 0.99, 0.999),
-    "beta2": (0.1, 0.9, 0.99, 0.999, 0.9999),
-    "epsilon": (1e-8, 1e-6, 1e-4, 1e-2, 1.0),
-}
-
-# "Relatively small perturbations centered around the default parameter values", none for epsilon (section 3.3). Their
-# sizes are inferred. A decay rate is perturbed in its distance from 1, which sets the length of its average.
-_FACTORS = (0.8, 0.9, 1.0, 1.1, 1.2)
-PERTURBATION: dict[str, tuple[float, ...]] = {
-    "alpha": tuple(round(1e-3 * factor, 12) for factor in _FACTORS),
-    "beta1": tuple(round(1 - (1 - 0.9) * factor, 12) for factor in _FACTORS),
-    "beta2": tuple(round(1 - (1 - 0.999) * factor, 12) for factor in _FACTORS),
-}

@@ -18,7 +18,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adamlab.config import ConfigError, RunConfig, difference, flatten
+from adamlab.config import RunConfig, difference, flatten
+from adamlab.hyperparameters import ConfigError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,14 +51,19 @@ class Run:
 
 
 def run_folder(out: Path, config: RunConfig) -> Path:
-    """Where a run lives: data set and protocol, model, the hyperparameters that differ from the defaults, seed.
+    """Where a run lives: data set and protocol, model, what differs from the default setting, seed.
 
     >>> from adamlab.config import PROTOCOLS
     >>> run_folder(Path("results"), RunConfig("cifar10", "plain20", PROTOCOLS["laptop"])).as_posix()
     'results/cifar10-laptop/plain20/default/seed=0'
     """
-    study = f"{config.dataset}-{config.protocol.name}"
-    return out / study / config.model / config.setting / f"seed={config.seed}"
+    return out / study_name(config) / config.model / config.setting / f"seed={config.seed}"
+
+
+def study_name(config: RunConfig) -> str:
+    """The folder of all runs that are compared with each other: `cifar10-laptop`; tuning has one of its own."""
+    tuning = "-tuning" if config.protocol.evaluate_on == "validation" else ""
+    return f"{config.dataset}-{config.protocol.name}{tuning}"
 
 
 def open_run(folder: Path, config: RunConfig, provenance: dict[str, Any]) -> Run:

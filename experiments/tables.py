@@ -1,14 +1,15 @@
 """Prints a study's results: one table per network and varied hyperparameter."""
 
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from statistics import mean, stdev
 
 from rich.console import Console
 from rich.table import Table
 
-from adamlab.config import Hyperparameters, RunConfig
+from adamlab.config import RunConfig
+from adamlab.hyperparameters import OPTIMIZERS, varied
 from adamlab.records import Run, read_run, run_folder
 
 # Name in the records, title, format, and which of several means is the best one.
@@ -19,20 +20,21 @@ METRICS = (
 )
 
 
-def print_tables(console: Console, out: Path, configs: Sequence[RunConfig], grid: dict[str, tuple[float, ...]]) -> None:
+def print_tables(
+    console: Console, out: Path, configs: Sequence[RunConfig], grid: dict[tuple[str, str], tuple[float, ...]]
+) -> None:
     """Prints the last epoch of the runs of `configs`: mean over seeds, standard deviation, best and default marked."""
-    runs = [read_run(run_folder(out, config)) for config in configs]
+    runs = defaultdict(list)
+    for config in configs:
+        run = read_run(run_folder(out, config))
+        runs[config.model, config.optimizer, config.hyperparameters].append(run)
     for model in dict.fromkeys(config.model for config in configs):
-        for parameter, values in grid.items():
-            settings = {value: replace(Hyperparameters(), **{parameter: value}) for value in values}
-            rows = {
-                value: [run for run in runs if run.config.model == model and run.config.hyperparameters == setting]
-                for value, setting in settings.items()
-            }
-            console.print(make_table(model, parameter, rows))
+        for (optimizer, parameter), values in grid.items():
+            rows = {value: runs[model, optimizer, varied(optimizer, parameter, value)] for value in values}
+            console.print(make_table(model, optimizer, parameter, rows))
 
 
-def make_table(model: str, parameter: str, rows: dict[float, list[Run]]) -> Table:
+def make_table(model: str, optimizer: str, parameter: str, rows: dict[float, list[Run]]) -> Table:
     """One row per value of the parameter, from the runs (one per seed) with that value.
 
     A value with a run that diverged is said to have diverged, its numbers are those of its last epochs, and it is
@@ -41,7 +43,8 @@ def make_table(model: str, parameter: str, rows: dict[float, list[Run]]) -> Tabl
     seeds = max(len(runs) for runs in rows.values())
     spread = f", mean ± standard deviation of {seeds} seeds" if seeds > 1 else ""
     epochs = next(iter(rows.values()))[0].config.protocol.epochs
-    table = Table(title=f"{model}, {parameter}: epoch {epochs}{spread}", title_justify="left", title_style="bold")
+    title = f"{model}, {OPTIMIZERS[optimizer].title}, {parameter}: epoch {epochs}{spread}"
+    table = Table(title=title, title_justify="left", title_style="bold")
     table.add_column(parameter, justify="right")
     for _, title, _, _ in METRICS:
         table.add_column(title, justify="right")
@@ -53,7 +56,7 @@ def make_table(model: str, parameter: str, rows: dict[float, list[Run]]) -> Tabl
             means = {v: mean(_last(r, metric)) for v, r in rows.items() if not _diverged(r)}
             best = value in means and means[value] == best_of(means.values())
             cells.append(_cell(_last(runs, metric), text, best))
-        notes = ["default"] if value == getattr(Hyperparameters(), parameter) else []
+        notes = ["default"] if value == getattr(OPTIMIZERS[optimizer].defaults, parameter) else []
         notes += [f"diverged ({_diverged(runs)} of {len(runs)})"] if _diverged(runs) else []
         table.add_row(f"{value:g}", *cells, ", ".join(notes))
     table.caption, table.caption_justify = "* best of the column", "left"

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from adamlab.command import Parser, run_main
-from adamlab.config import PERTURBATION, Hyperparameters
+from adamlab.hyperparameters import PERTURBATION, Hyperparameters
 from adamlab.records import RecordsError, Run, read_runs
 
 # matplotlib is imported where it is needed: --help does not wait for it.

@@ -7,16 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adamlab.config import (
-    MAGNITUDE,
-    PERTURBATION,
-    PROTOCOLS,
-    ConfigError,
-    Hyperparameters,
-    Protocol,
-    RunConfig,
-    difference,
-)
+from adamlab.config import PROTOCOLS, Protocol, RunConfig, difference
+from adamlab.hyperparameters import MAGNITUDE, PERTURBATION, ConfigError, Hyperparameters
 
 hyperparameters = st.builds(
     Hyperparameters,

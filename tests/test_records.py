@@ -9,7 +9,8 @@ from dataclasses import replace
 import pytest
 
 from adamlab import records
-from adamlab.config import PROTOCOLS, Hyperparameters, RunConfig
+from adamlab.config import PROTOCOLS, RunConfig
+from adamlab.hyperparameters import Hyperparameters
 from adamlab.records import RecordsError
 
 CONFIG = RunConfig("digits", "plain20", PROTOCOLS["smoke"])

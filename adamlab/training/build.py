@@ -1,4 +1,4 @@
-"""From a configuration to what trains it, and from the papers' names to Optax's."""
+"""From a configuration to the compiled functions that train it."""
 
 from collections.abc import Callable
 from functools import cache
@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from adamlab import models
 from adamlab.config import RunConfig
-from adamlab.optim.adam import adam
+from adamlab.data.augment import crop_and_flip
+from adamlab.training.optimizers import Recipe
 from adamlab.training.parallel import compile_evaluation, compile_training
-from adamlab.training.step import Arrays, Normalisation, make_eval_step, make_init, make_train_step
+from adamlab.training.step import Normalisation, make_eval_step, make_init, make_trace, make_train_step
 
 DTYPES = {"float32": jnp.float32, "bf16": jnp.bfloat16}
 
@@ -23,6 +23,7 @@ class Program(NamedTuple):
     init: Callable
     train_chunk: Callable
     evaluate: Callable
+    trace: Callable
 
 
 def build_program(
@@ -30,12 +31,12 @@ def build_program(
 ) -> Program:
     """The program that trains `config`; runs that differ in hyperparameters, seed or epochs share one."""
     options = {"stem": config.stem, "downsample": config.downsample}
-    chosen = tuple((name, value) for name, value in options.items() if value is not None)
     return _build(
         config.model,
-        chosen,
+        tuple((name, value) for name, value in options.items() if value is not None),
         config.precision,
-        config.epsilon_placement,
+        Recipe(config.optimizer, config.protocol.schedule, config.epsilon_placement),
+        config.protocol.augment,
         num_classes,
         image_shape,
         Normalisation(mean, std),
@@ -47,25 +48,17 @@ def _build(
     model_name: str,
     options: tuple[tuple[str, str], ...],
     precision: str,
-    epsilon_placement: str,
+    make_optimizer: Recipe,
+    augment: bool,
     num_classes: int,
     image_shape: tuple[int, int, int],
     normalise: Normalisation,
 ) -> Program:
     model = models.create(model_name, num_classes, dtype=DTYPES[precision], **dict(options))
-
-    def make_optimizer(hyperparameters: Arrays) -> optax.GradientTransformation:
-        return build_adam(hyperparameters, epsilon_placement)
-
+    train_step = make_train_step(model, make_optimizer, normalise)
     return Program(
         init=jax.jit(make_init(model, make_optimizer, image_shape)),
-        train_chunk=compile_training(make_train_step(model, make_optimizer, normalise)),
+        train_chunk=compile_training(train_step, crop_and_flip if augment else None),
         evaluate=compile_evaluation(make_eval_step(model, normalise)),
+        trace=jax.jit(make_trace(model, train_step, normalise)),
     )
-
-
-def build_adam(hyperparameters: Arrays, epsilon_placement: str) -> optax.GradientTransformation:
-    """`adamlab.adam` from the papers' names: alpha, beta1, beta2, epsilon."""
-    epsilon = hyperparameters["epsilon"]
-    where = {"eps": epsilon} if epsilon_placement == "outside" else {"eps": 0.0, "eps_root": epsilon}
-    return adam(hyperparameters["alpha"], hyperparameters["beta1"], hyperparameters["beta2"], **where)

@@ -3,23 +3,26 @@
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adamlab.config import RunConfig
+from adamlab.config import Protocol, RunConfig
 from adamlab.data import Dataset
 from adamlab.training.build import build_program
 from adamlab.training.checkpoint import Checkpoints
+from adamlab.training.optimizers import traced
 from adamlab.training.step import Arrays
 
 # A chunk of steps is one call of the compiled program: long enough to hide the call, short enough to watch the loss
 # and to notice an interrupt.
 MAX_CHUNK = 25
 EVALUATION_BATCH = 500
+# Training images on which loss flattening is measured. A Hessian-vector product costs a few gradients, and an
+# eigenvalue takes many of them.
+PROBE = 100
 
 
 class Diverged(Exception):
@@ -55,7 +58,8 @@ def train(
 
     Yields:
       `epoch` (from 1), `train_loss` (mean over the epoch's steps, nats), `test_loss`, `test_accuracy` (in [0, 1], every
-      test image once), `seconds` (training and evaluation) and `images_per_second` (training alone). A resumed run
+      test image once), `seconds` (training and evaluation) and `images_per_second` (training alone); on traced epochs
+      those of `adamlab.analysis.flattening.trace` on the first training images, and `trace_seconds`. A resumed run
       starts with the first epoch that the checkpoint does not hold.
 
     Raises:
@@ -63,12 +67,11 @@ def train(
     """
     protocol = config.protocol
     data = jax.device_put(subset(dataset.train, protocol.train_images))
-    test = jax.device_put(padded_batches(subset(dataset.test, protocol.test_images), EVALUATION_BATCH))
+    test = jax.device_put(padded_batches(evaluation_images(dataset, protocol), EVALUATION_BATCH))
+    probe = {name: array[:PROBE] for name, array in data.items()}
     image_shape = dataset.train["image"].shape[1:]
     program = build_program(config, dataset.num_classes, image_shape, dataset.mean, dataset.std)
-    hyperparameters = {name: jnp.float32(value) for name, value in asdict(config.hyperparameters).items()}
-
-    arguments = (jnp.int32(config.seed), hyperparameters)
+    arguments = (jnp.int32(config.seed), traced(config))
     restored = checkpoints.restore(jax.eval_shape(program.init, *arguments)) if checkpoints else None
     done, state = restored or (0, program.init(*arguments))
 
@@ -79,7 +82,7 @@ def train(
         test_loss, test_accuracy = _evaluate(program.evaluate, state, test)
         if not math.isfinite(test_loss):
             raise Diverged(epoch, epoch * protocol.steps_per_epoch)
-        yield {
+        record = {
             "epoch": epoch,
             "train_loss": train_loss,
             "test_loss": test_loss,
@@ -87,6 +90,9 @@ def train(
             "seconds": round(time.perf_counter() - started, 3),
             "images_per_second": round(protocol.steps_per_epoch * protocol.batch_size / (trained - started), 1),
         }
+        if config.trace_every and epoch % config.trace_every == 0:
+            record |= _trace(program.trace, state, probe)
+        yield record
         # After the yield: a record is on disk before the checkpoint that makes it final.
         if checkpoints and epoch < protocol.epochs:
             checkpoints.save(epoch, state)
@@ -98,8 +104,9 @@ def _train_epoch(
     """The state after one epoch, and the mean of its steps' losses."""
     steps, losses = config.protocol.steps_per_epoch, []
     order = epoch_order(config.seed, epoch, config.protocol.train_images, steps, config.protocol.batch_size)
-    for indices in np.split(order, steps // chunk_size(steps)):
-        state, chunk_losses = train_chunk(state, data, indices)
+    seeds, chunks = augmentation_seeds(config.seed, epoch, steps), steps // chunk_size(steps)
+    for indices, chunk_seeds in zip(np.split(order, chunks), np.split(seeds, chunks), strict=True):
+        state, chunk_losses = train_chunk(state, data, indices, chunk_seeds)
         losses.extend(np.asarray(chunk_losses, np.float64))
         if not np.isfinite(losses).all():
             first = int(np.argmin(np.isfinite(losses)))
@@ -115,6 +122,17 @@ def _evaluate(evaluate: Callable, state: Any, test: Arrays) -> tuple[float, floa
     return float(sums["loss"]) / count, int(sums["correct"]) / count
 
 
+def _trace(trace: Callable, state: Any, probe: Arrays) -> dict[str, Any]:
+    """What loss flattening shows at a state, as numbers that JSON can hold, and how long that took.
+
+    The loss may be finite where its derivatives are not: None then.
+    """
+    started = time.perf_counter()
+    measured = jax.device_get(trace(state, probe))
+    numbers = jax.tree.map(lambda x: float(x) if np.isfinite(x) else None, measured)
+    return numbers | {"trace_seconds": round(time.perf_counter() - started, 3)}
+
+
 def epoch_order(seed: int, epoch: int, images: int, steps: int, batch_size: int) -> np.ndarray:
     """The images of each step, int32 (steps, batch): a permutation that depends on seed and epoch alone.
 
@@ -123,6 +141,11 @@ def epoch_order(seed: int, epoch: int, images: int, steps: int, batch_size: int)
     """
     order = np.random.default_rng([seed, epoch]).permutation(images)[: steps * batch_size]
     return order.astype(np.int32).reshape(steps, batch_size)
+
+
+def augmentation_seeds(seed: int, epoch: int, steps: int) -> np.ndarray:
+    """The seed of each step's augmentation, uint32 (steps,): as pure a function as `epoch_order`, and independent."""
+    return np.random.default_rng([seed, epoch, 1]).integers(2**32, size=steps, dtype=np.uint32)
 
 
 def chunk_size(steps: int) -> int:
@@ -137,6 +160,13 @@ def chunk_size(steps: int) -> int:
 def subset(split: dict[str, np.ndarray], count: int) -> dict[str, np.ndarray]:
     """The first `count` examples of a split."""
     return {name: array[:count] for name, array in split.items()}
+
+
+def evaluation_images(dataset: Dataset, protocol: Protocol) -> dict[str, np.ndarray]:
+    """What a protocol evaluates on: the first test images, or the last training images, which it does not train on."""
+    if protocol.evaluate_on == "test":
+        return subset(dataset.test, protocol.test_images)
+    return {name: array[-protocol.test_images :] for name, array in dataset.train.items()}
 
 
 def padded_batches(split: dict[str, np.ndarray], batch_size: int) -> dict[str, np.ndarray]:

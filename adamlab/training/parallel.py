@@ -14,23 +14,30 @@ import jax
 from adamlab.training.step import Arrays, TrainState
 
 
-def compile_training(train_step: Callable) -> Callable:
-    """The compiled `train_chunk(state, data, indices) -> (state, losses)`.
+def compile_training(train_step: Callable, augment: Callable | None = None) -> Callable:
+    """The compiled `train_chunk(state, data, indices, seeds) -> (state, losses)`.
 
     Args:
       train_step: From a state and a batch to the next state and the loss.
+      augment: From a key and a batch's images to the images to train on; None to train on them as they are.
 
     Returns:
-      A function that takes a state, whose buffers it reuses; a data set on the device, arrays of n images; and
-      `indices`, int32 (steps, batch): the images of each step. It returns the state after the last step and the
-      losses, float32 (steps,).
+      A function that takes a state, whose buffers it reuses; a data set on the device, arrays of n images; `indices`,
+      int32 (steps, batch): the images of each step; and `seeds`, uint32 (steps,): of each step's augmentation. It
+      returns the state after the last step and the losses, float32 (steps,).
     """
 
-    def train_chunk(state: TrainState, data: Arrays, indices: jax.Array) -> tuple[TrainState, jax.Array]:
-        def step(state: TrainState, batch_indices: jax.Array) -> tuple[TrainState, jax.Array]:
-            return train_step(state, {name: array[batch_indices] for name, array in data.items()})
+    def train_chunk(
+        state: TrainState, data: Arrays, indices: jax.Array, seeds: jax.Array
+    ) -> tuple[TrainState, jax.Array]:
+        def step(state: TrainState, step_inputs: tuple[jax.Array, jax.Array]) -> tuple[TrainState, jax.Array]:
+            batch_indices, seed = step_inputs
+            batch = {name: array[batch_indices] for name, array in data.items()}
+            if augment is not None:
+                batch["image"] = augment(jax.random.key(seed), batch["image"])
+            return train_step(state, batch)
 
-        return jax.lax.scan(step, state, indices)
+        return jax.lax.scan(step, state, (indices, seeds))
 
     return jax.jit(train_chunk, donate_argnums=0)
 

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from adamlab.analysis import flattening
+
 Arrays = dict[str, jax.Array]
 # From a run's hyperparameters, as arrays, to its optimizer.
 OptimizerFactory = Callable[[Arrays], optax.GradientTransformation]
@@ -68,6 +70,26 @@ def make_train_step(model: nn.Module, make_optimizer: OptimizerFactory, normalis
         return TrainState(params, batch_stats, opt_state, state.hyperparameters), loss
 
     return train_step
+
+
+def make_trace(model: nn.Module, train_step: Callable, normalise: Normalisation) -> Callable:
+    """The function `trace(state, batch) -> measurements` of `adamlab.analysis.flattening.trace` at a state.
+
+    The step whose length is measured is the one that the optimizer would take on `batch`; the state stays as it is.
+    """
+
+    def trace(state: TrainState, batch: Arrays) -> dict[str, Any]:
+        images = normalise(batch["image"])
+
+        def loss_and_logits(params: Any) -> tuple[jax.Array, jax.Array]:
+            variables = {"params": params, "batch_stats": state.batch_stats}
+            logits, _ = model.apply(variables, images, train=True, mutable=["batch_stats"])
+            return cross_entropy(logits, batch["label"]).mean(), logits
+
+        stepped, _ = train_step(state, batch)
+        return flattening.trace(loss_and_logits, state.params, stepped.params, jax.random.key(0))
+
+    return trace
 
 
 def make_eval_step(model: nn.Module, normalise: Normalisation) -> Callable:

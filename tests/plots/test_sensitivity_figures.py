@@ -12,7 +12,8 @@ from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 
 from adamlab import records
-from adamlab.config import MAGNITUDE, PERTURBATION, Hyperparameters, Protocol, RunConfig
+from adamlab.config import Protocol, RunConfig
+from adamlab.hyperparameters import MAGNITUDE, PERTURBATION, Hyperparameters
 from plots.sensitivity import KINDS, compose, draw, select
 
 PROTOCOL = Protocol("laptop", train_images=5_000, test_images=2_000, batch_size=100, epochs=3)

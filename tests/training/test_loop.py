@@ -9,7 +9,8 @@ import optax
 import pytest
 
 from adamlab import data, models
-from adamlab.config import MAGNITUDE, Hyperparameters, Protocol, RunConfig
+from adamlab.config import Protocol, RunConfig
+from adamlab.hyperparameters import MAGNITUDE, Hyperparameters
 from adamlab.training import Diverged, build, loop, train
 from adamlab.training.checkpoint import Checkpoints
 from adamlab.training.step import Normalisation

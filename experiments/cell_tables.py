@@ -1,0 +1,106 @@
+"""Prints the large-batch study's results: the paper's table beside ours, and what tuning found."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from math import sqrt
+from pathlib import Path
+from statistics import mean, stdev
+
+from rich.console import Console
+from rich.table import Table
+
+from adamlab.config import RunConfig
+from adamlab.hyperparameters import OPTIMIZERS
+from adamlab.records import Run, read_run, run_folder
+from experiments.cells import PAPER, cell
+
+# A line of a table: an optimizer and the hyperparameters that a study may vary within a cell.
+Line = tuple[str, float, float]
+
+
+def print_cells(console: Console, out: Path, configs: Sequence[RunConfig]) -> None:
+    """Prints the test accuracy of each cell, the paper's beside ours, and the hyperparameters with their origins."""
+    cells = _read_cells(out, configs)
+    lines = list(dict.fromkeys(line for line, _ in cells))
+    batch_sizes = sorted({batch_size for _, batch_size in cells})
+    protocol, dataset = configs[0].protocol, configs[0].dataset
+    trained = f"{dataset}, {configs[0].model}, {protocol.epochs} epochs"
+    title = f"{trained}: test accuracy in %, mean ± standard error (seeds)"
+    table = Table(title=title, title_justify="left", title_style="bold")
+    table.add_column("")
+    for batch_size in batch_sizes:
+        table.add_column(f"batch {batch_size:,}", justify="right")
+    for line in lines:
+        table.add_row(_label(line, lines), *(_cell_text(cells.get((line, size), []), dataset) for size in batch_sizes))
+    if protocol.name != "lawn-paper":
+        table.caption, table.caption_justify = (
+            "The paper's numbers are for VGG-19, all of CIFAR and 300 epochs.",
+            "left",
+        )
+    console.print(table)
+    for config in dict.fromkeys((c.optimizer, c.protocol.batch_size, c.hyperparameters) for c in configs):
+        optimizer, batch_size, h = config
+        start = cell(protocol.name, protocol.epochs, optimizer, batch_size)
+        origin = f"{start.origin}: {start.source}" if start.hyperparameters == h else "varied from the cell's own"
+        values = ", ".join(f"{name} {getattr(h, name):g}" for name in (*OPTIMIZERS[optimizer].names, "warmup_epochs"))
+        console.print(f"{OPTIMIZERS[optimizer].title}, batch {batch_size:,}: {values} ({origin})")
+
+
+def print_tuning(console: Console, out: Path, configs: Sequence[RunConfig]) -> None:
+    """Prints the settings of each cell from the best accuracy on held-out training images to the worst."""
+    cells = defaultdict(list)
+    for config in configs:
+        cells[config.optimizer, config.protocol.batch_size].append(read_run(run_folder(out, config)))
+    for (optimizer, batch_size), runs in cells.items():
+        title = f"{OPTIMIZERS[optimizer].title}, batch {batch_size:,}: {len(runs)} settings, seed {runs[0].config.seed}"
+        table = Table(title=title, title_justify="left", title_style="bold")
+        for name in ("setting", "accuracy", "loss", "training loss"):
+            table.add_column(name, justify="left" if name == "setting" else "right")
+        for run in sorted(runs, key=_accuracy, reverse=True):
+            last = run.epochs[-1] if _accuracy(run) >= 0 else None
+            numbers = (
+                [f"{last['test_accuracy']:.2%}", f"{last['test_loss']:.3f}", f"{last['train_loss']:.3f}"]
+                if last
+                else []
+            )
+            table.add_row(run.config.setting, *(numbers or ["diverged"]))
+        console.print(table)
+
+
+def _accuracy(run: Run) -> float:
+    """After the last epoch; below every accuracy for a run that diverged."""
+    return run.epochs[-1]["test_accuracy"] if run.outcome and run.outcome["outcome"] == "finished" else -1.0
+
+
+def _read_cells(out: Path, configs: Sequence[RunConfig]) -> dict[tuple[Line, int], list[Run]]:
+    cells = defaultdict(list)
+    for config in configs:
+        line = (config.optimizer, config.hyperparameters.free_epochs, config.hyperparameters.weight_decay)
+        cells[line, config.protocol.batch_size].append(read_run(run_folder(out, config)))
+    return dict(cells)
+
+
+def _label(line: Line, lines: list[Line]) -> str:
+    """The optimizer, and what tells this line from its others."""
+    optimizer, free_epochs, weight_decay = line
+    others = [other for other in lines if other[0] == optimizer]
+    words = [OPTIMIZERS[optimizer].title]
+    words += [f"E_free {free_epochs:g}"] if len({other[1] for other in others}) > 1 else []
+    words += [f"weight decay {weight_decay:g}"] if len({other[2] for other in others}) > 1 else []
+    return ", ".join(words)
+
+
+def _cell_text(runs: list[Run], dataset: str) -> str:
+    """`93.84 ± 0.10 (3), paper 93.91`; runs that diverged are said, not averaged."""
+    if not runs:
+        return ""
+    finished = [100 * _accuracy(run) for run in runs if _accuracy(run) >= 0]
+    parts = []
+    if finished:
+        error = f" ± {stdev(finished) / sqrt(len(finished)):.2f}" if len(finished) > 1 else ""
+        parts.append(f"{mean(finished):.2f}{error} ({len(finished)})")
+    if len(finished) < len(runs):
+        parts.append(f"{len(runs) - len(finished)} diverged")
+    config = runs[0].config
+    published = PAPER.get((dataset, config.optimizer), {}).get(config.protocol.batch_size)
+    return ", ".join(parts + ([f"paper {published:.2f}"] if published else []))

@@ -1,0 +1,108 @@
+"""The cells of the LAWN paper's tables: what the paper found in each, and with which hyperparameters we train it.
+
+The paper says which hyperparameters were tuned and not what they came out at (appendix D of arXiv:2108.05839 is not at
+hand). So every number here says where it is from; `python -m experiments.large_batch --tune` looks for better ones.
+"""
+
+from dataclasses import replace
+from math import sqrt
+from typing import NamedTuple
+
+from adamlab.hyperparameters import Hyperparameters
+
+# The rows of each table.
+TABLES = {1: ("adamp", "adam_lawn"), 2: ("sgd", "sgd_lawn", "adam", "adam_lawn")}
+
+# Test accuracies in %, tables 1 (adamp) and 2 of the paper, by data set and optimizer, one per batch size.
+PAPER: dict[tuple[str, str], dict[int, float]] = {
+    ("cifar10", "adamp"): {256: 93.75, 10_000: 93.76},
+    ("cifar10", "sgd"): {256: 93.99, 4_000: 93.48, 10_000: 92.99},
+    ("cifar10", "sgd_lawn"): {256: 93.96, 4_000: 93.50, 10_000: 93.43},
+    ("cifar10", "adam"): {256: 93.48, 4_000: 92.93, 10_000: 92.63},
+    ("cifar10", "adam_lawn"): {256: 93.91, 4_000: 93.74, 10_000: 93.84},
+    ("cifar100", "adamp"): {256: 72.87, 10_000: 71.93},
+    ("cifar100", "sgd"): {256: 73.49, 4_000: 71.68, 10_000: 71.07},
+    ("cifar100", "sgd_lawn"): {256: 73.67, 4_000: 72.71, 10_000: 71.80},
+    ("cifar100", "adam"): {256: 70.84, 4_000: 68.91, 10_000: 68.61},
+    ("cifar100", "adam_lawn"): {256: 72.99, 4_000: 73.12, 10_000: 72.97},
+    ("imagenet2012", "sgd"): {256: 76.00, 16_000: 74.48},
+    ("imagenet2012", "sgd_lawn"): {256: 76.12, 16_000: 75.56},
+    ("imagenet2012", "adam"): {256: 71.16, 16_000: 70.60},
+    ("imagenet2012", "adam_lawn"): {256: 76.18, 16_000: 76.07},
+}
+
+
+class Cell(NamedTuple):
+    """The hyperparameters of one cell and where they are from.
+
+    Args:
+      hyperparameters: As in `RunConfig`.
+      origin: `paper`: given there; `literature`: from the source that is named; `tuned`: by us, with that grid and
+        seed; `start`: ours and not tuned yet.
+      source: Which source, or grid and seed.
+    """
+
+    hyperparameters: Hyperparameters
+    origin: str
+    source: str
+
+
+_VGG_SGD = "github.com/bearpaw/pytorch-classification: 0.1 and 5e-4 for the VGG-19 with the error of the paper's SGD"
+_ADAM = "the default of Kingma and Ba 2017"
+# "Fixing E_free to less than 10 epochs usually works well" (section 3.1), of 300.
+_PHASES = {"free_epochs": 5.0, "warmup_epochs": 10.0}
+_BASE = {"warmup_epochs": 10.0}
+
+# Where a cell starts from: at batch 256 of the protocol `lawn-paper`. What is not named is the optimizer's default:
+# beta1, beta2 and epsilon, which "we did not tune" (section 3), are the paper's. The lengths of the phases are ours.
+_AT_256 = {
+    "sgd": Cell(Hyperparameters(alpha=0.1, weight_decay=5e-4, **_BASE), "literature", _VGG_SGD),
+    "sgd_lawn": Cell(Hyperparameters(alpha=0.1, weight_decay=5e-4, **_PHASES), "literature", _VGG_SGD),
+    "adam": Cell(Hyperparameters(weight_decay=5e-4, **_BASE), "literature", f"{_ADAM}; weight decay as SGD's"),
+    "adam_lawn": Cell(Hyperparameters(**_PHASES), "literature", _ADAM),
+    "adamw": Cell(Hyperparameters(weight_decay=1e-2, **_BASE), "literature", f"{_ADAM}; PyTorch's weight decay"),
+    "adamp": Cell(Hyperparameters(weight_decay=1e-2, **_BASE), "literature", "example in github.com/clovaai/AdamP"),
+    "lamb_lawn": Cell(Hyperparameters(alpha=1e-2, epsilon=1e-6, **_PHASES), "start", "not tuned"),
+}
+
+# On a laptop no optimizer has weight decay, so that Adam and Adam-LAWN differ in one thing.
+_LAPTOP = {"warmup_epochs": 2.0}
+_AT_50 = {
+    "adam": Cell(Hyperparameters(**_LAPTOP), "literature", _ADAM),
+    "adam_lawn": Cell(Hyperparameters(free_epochs=2.0, **_LAPTOP), "literature", _ADAM),
+}
+
+# By optimizer and batch size, found with `--tune`; they go before the rules below.
+TUNED: dict[str, dict[tuple[str, int], Cell]] = {"lawn-laptop": {}}
+
+
+def cell(protocol: str, epochs: int, optimizer: str, batch_size: int) -> Cell:
+    """What a cell is trained with.
+
+    Where it was not tuned, alpha follows the square root rule, alpha(B) = alpha(B0) sqrt(B / B0) (Krizhevsky 2014,
+    arXiv:1404.5997, for SGD; Malladi et al. 2022, arXiv:2205.10287, for Adam), and the phases keep their share of the
+    epochs.
+
+    Args:
+      protocol: A name in `PROTOCOLS`.
+      epochs: Of the training.
+      optimizer: A name in `OPTIMIZERS`.
+      batch_size: Images per step.
+
+    >>> cell("lawn-paper", 300, "adam_lawn", 4096).hyperparameters.alpha
+    0.004
+    """
+    tuned = TUNED.get(protocol, {}).get((optimizer, batch_size))
+    if tuned:
+        return tuned
+    laptop = protocol == "lawn-laptop" and optimizer in _AT_50
+    start, usual_batch, usual_epochs = (_AT_50[optimizer], 50, 20) if laptop else (_AT_256[optimizer], 256, 300)
+    h, share = start.hyperparameters, epochs / usual_epochs
+    scaled = replace(
+        h,
+        alpha=float(f"{h.alpha * sqrt(batch_size / usual_batch):.3g}"),
+        free_epochs=round(h.free_epochs * share, 3),
+        warmup_epochs=round(h.warmup_epochs * share, 3),
+    )
+    rule = "" if batch_size == usual_batch else "; alpha by the square root rule"
+    return Cell(scaled, start.origin, start.source + rule)

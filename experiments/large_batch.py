@@ -1,0 +1,166 @@
+"""Does Adam-LAWN generalise as SGD does, at any batch size?
+
+Reproduces tables 1 and 2 and figure 1 of Gupta et al., "Adam vs. SGD: Closing the generalization gap on image
+classification" (the LAWN paper): VGG-19 on CIFAR-10 and CIFAR-100 at batch 256, 4,000 and 10,000.
+
+  python -m experiments.large_batch --table=1                          AdamP and Adam-LAWN
+  python -m experiments.large_batch --table=2 --dataset=cifar100       SGD, Adam and their LAWN variants
+  python -m experiments.large_batch --optimizer=adam_lawn --free-epochs=0,1,2,5,10,20
+  python -m experiments.large_batch --tune                             finds alphas, without looking at test images
+
+A table at the protocol `paper` takes 300 epochs a cell and wants a GPU. On a CPU the protocol is `laptop`: Adam and
+Adam-LAWN, plain20, 2,000 images, batch 50 and 250, 20 epochs, with the traces of loss flattening (section 2); its 12
+runs take about an hour on two cores of a 2.8 GHz Xeon.
+
+The paper gives the epochs, the batch sizes and what was tuned, not what it came out at; experiments/cells.py says where
+each number is from. Trained cells are kept under --out: the same command continues where it was stopped.
+"""
+
+import argparse
+from dataclasses import replace
+from itertools import product
+
+from adamlab.command import Parser, run_main
+from adamlab.config import Protocol, RunConfig, tuning
+from adamlab.hyperparameters import OPTIMIZERS, ConfigError, Hyperparameters
+from adamlab.records import study_name
+from experiments.cells import PAPER, TABLES, Cell, cell
+from experiments.options import add_common_options, choose_protocol, seeds, split_choices, split_numbers
+
+PREFIX = "lawn-"
+# The network, the batch sizes and the optimizers of each protocol where nothing else is said. CIFAR's of the paper are
+# those of its tables.
+MODELS = {"paper": "vgg19", "laptop": "plain20", "smoke": "plain20"}
+SMALL_BATCH_SIZES = {"laptop": (50, 250), "smoke": (50, 100)}
+# Relative to the alpha that a cell starts from.
+TUNING_FACTORS = (1 / 3, 1.0, 3.0)
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    """The command line, checked as far as that is possible without data."""
+    parser = Parser("experiments.large_batch", __doc__)
+    add = parser.add_argument
+    add("--table", type=int, choices=tuple(TABLES), help="the paper's optimizers of that table")
+    add("--optimizer", help=f"separated by commas: {', '.join(OPTIMIZERS)} (default: adam,adam_lawn)")
+    add("--batch-size", metavar="N,...", help="images per step, separated by commas (default: the table's)")
+    add("--free-epochs", metavar="E,...", help="lengths of LAWN's free phase, separated by commas")
+    add("--weight-decay", metavar="W,...", help="factors, separated by commas, for the optimizers with weight decay")
+    add("--model", choices=("plain20", "resnet34", "vgg19"), help="network (default: vgg19; plain20 if not paper)")
+    add("--tune", action="store_true", help="try a grid of alphas on held-out training images, one seed")
+    add_common_options(parser, PREFIX, seeds=3)
+    arguments = parser.parse_args(argv)
+    if arguments.table is not None and arguments.optimizer is not None:
+        raise ConfigError(f"give --table or --optimizer, got {arguments.table} and {arguments.optimizer}")
+    return arguments
+
+
+def make_configs(arguments: argparse.Namespace, dataset: str, protocol: Protocol) -> list[RunConfig]:
+    """Every run of the study, each once, a cell's seeds one after the other.
+
+    Raises:
+      ConfigError: Something on the command line is none of what is accepted.
+    """
+    scale = protocol.name.removeprefix(PREFIX)
+    settings = [
+        (optimizer, batch_size, hyperparameters)
+        for optimizer in optimizers(arguments)
+        for batch_size in batch_sizes(arguments, dataset, scale)
+        for hyperparameters in variants(
+            arguments, optimizer, cell(protocol.name, protocol.epochs, optimizer, batch_size)
+        )
+    ]
+    runs = [
+        RunConfig(
+            dataset,
+            arguments.model or MODELS.get(scale, "vgg19"),
+            replace(protocol, batch_size=batch_size),
+            hyperparameters,
+            seed,
+            precision=arguments.precision,
+            optimizer=optimizer,
+            trace_every=arguments.trace,
+        )
+        for optimizer, batch_size, hyperparameters in settings
+        for seed in ([0] if arguments.tune else seeds(arguments))
+    ]
+    return list(dict.fromkeys(runs))
+
+
+def variants(arguments: argparse.Namespace, optimizer: str, start: Cell) -> list[Hyperparameters]:
+    """The settings of a cell: its own, or a grid around it."""
+    grid = {"alpha": [start.hyperparameters.alpha]}
+    if arguments.tune:
+        grid["alpha"] = [float(f"{start.hyperparameters.alpha * factor:.3g}") for factor in TUNING_FACTORS]
+    for name in ("free_epochs", "weight_decay"):
+        asked = getattr(arguments, name)
+        if asked is not None and name in OPTIMIZERS[optimizer].names:
+            grid[name] = list(split_numbers(f"--{name.replace('_', '-')}", asked))
+    return [
+        replace(start.hyperparameters, **dict(zip(grid, values, strict=True))) for values in product(*grid.values())
+    ]
+
+
+def optimizers(arguments: argparse.Namespace) -> tuple[str, ...]:
+    """The optimizers that were asked for, by name or by table.
+
+    Raises:
+      ConfigError: One is unknown, or none has what `--free-epochs` or `--weight-decay` is to vary.
+    """
+    if arguments.table is not None:
+        names = TABLES[arguments.table]
+    else:
+        names = split_choices("--optimizer", arguments.optimizer or "adam,adam_lawn", tuple(OPTIMIZERS))
+    for varied in ("free_epochs", "weight_decay"):
+        if getattr(arguments, varied) is not None and not any(varied in OPTIMIZERS[name].names for name in names):
+            having = ", ".join(name for name in OPTIMIZERS if varied in OPTIMIZERS[name].names)
+            raise ConfigError(f"--{varied.replace('_', '-')} is for {having}, got {', '.join(names)}")
+    return names
+
+
+def batch_sizes(arguments: argparse.Namespace, dataset: str, scale: str) -> tuple[int, ...]:
+    """The batch sizes that were asked for, by number, by protocol or by table."""
+    if arguments.batch_size is None:
+        first = TABLES[arguments.table or 2][0]
+        return SMALL_BATCH_SIZES.get(scale) or tuple(PAPER.get((dataset, first), PAPER["cifar10", first]))
+    numbers = split_numbers("--batch-size", arguments.batch_size)
+    if any(number != int(number) for number in numbers):
+        raise ConfigError(f"--batch-size must be whole numbers, got {arguments.batch_size!r}")
+    return tuple(int(number) for number in numbers)
+
+
+def main() -> None:
+    """Trains the cells, prints the paper's table beside ours, draws the figures."""
+    arguments = parse_arguments()
+    # Everything that can be refused is refused before the heavy imports; from here on it takes seconds.
+    make_configs(arguments, arguments.dataset, Protocol("unknown", 10**9, 1, epochs=10**6, schedule="phases"))
+
+    from rich.console import Console
+
+    from adamlab import data
+    from adamlab.training.parallel import accelerator, keep_compilations
+    from experiments.cell_tables import print_cells, print_tuning
+    from experiments.display import Display, introduction
+    from experiments.grid import run_grid
+    from plots.large_batch import draw
+
+    console = Console(highlight=False, soft_wrap=True)
+    dataset = data.load(arguments.dataset, arguments.data_dir)
+    keep_compilations()
+    protocol = choose_protocol(arguments, dataset, accelerator() is not None, PREFIX)
+    if arguments.tune:
+        protocol = tuning(protocol, len(dataset.train["label"]))
+    configs = make_configs(arguments, dataset.name, protocol)
+    height, width = dataset.train["image"].shape[1:3]
+    chosen_for = (accelerator() or "a CPU") if arguments.protocol == "auto" else ""
+    console.print(introduction(configs, height * width, chosen_for, accelerator()))
+    if dataset.note:
+        console.print(f"[bold yellow]{dataset.note}[/]")
+    run_grid(configs, dataset, arguments.out, Display(console))
+    (print_tuning if arguments.tune else print_cells)(console, arguments.out, configs)
+    for path in draw(arguments.out / study_name(configs[0]), configs=configs):
+        if path.suffix == ".png":
+            console.print(f"figure: {path}")
+
+
+if __name__ == "__main__":
+    run_main(main, "experiments.large_batch")
