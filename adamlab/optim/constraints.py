@@ -100,6 +100,7 @@ def keep_on_sphere(mask: Mask | None = None, *, unit_axis: int | None = None) ->
         spheres = measure(require_params(params), state.radius, state.count, 0, mask, unit_axis)
         updates = retract(spheres, updates, unit_axis)
         count = optax.safe_increment(state.count)
-        return updates, KeepOnSphereState(count, spheres.radius, largest_drift(spheres))
+        drift = jnp.maximum(state.drift, largest_drift(spheres))
+        return updates, KeepOnSphereState(count, spheres.radius, drift)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)

@@ -39,9 +39,9 @@ class LawnState(NamedTuple):
       count: Number of updates so far, int32, shape ().
       radius: The radii of the constrained leaves by path, float32: shape () each, or (1, ..., units, ..., 1) with
         `unit_axis`. In the free phase the current norms. 0 where a norm was 0 at the switch: that leaf stays free.
-      drift: The largest |norm / radius - 1| which the last update found among the norms it had set, float32, shape
-        (). Rounding alone makes about 1e-7 for float32 parameters. More shows that something moved them in between:
-        most likely a transformation that comes after `lawn`, which must be last.
+      drift: The largest |norm / radius - 1| which any update so far found among the norms that one had set, float32,
+        shape (). Rounding alone makes about 1e-7 for float32 parameters. More shows that something moved them in
+        between: most likely a transformation that comes after `lawn`, which must be last.
       inner_state: The state of the inner optimizer.
     """
 
@@ -78,13 +78,14 @@ def lawn(
     A constraint must have the last word on the parameters: ``lawn(...)`` comes last in an `optax.chain`, around
     whatever scales, clips or averages updates. Right are ``chain(clip_by_global_norm(1.0), lawn(adam(1e-3), ...))``,
     ``lawn(chain(clip_by_global_norm(1.0), adam(1e-3)), ...)`` and ``lawn(schedule_free(...), ...)``; wrong are
-    ``chain(lawn(...), clip_by_global_norm(1.0))``, ``chain(lawn(...), add_decayed_weights(...))`` and
-    ``schedule_free(lawn(...), ...)``. A transformation cannot see its place, but it sees the parameters:
-    `LawnState.drift` tells. Wrappers that apply an update as it is or not at all may go around it: `MultiSteps`,
-    `apply_if_finite`, `masked`, `partition`, and `inject_hyperparams` (with ``static_args=("mask", "unit_axis")``).
+    ``chain(lawn(...), clip_by_global_norm(1.0))``, ``chain(lawn(...), add_decayed_weights(...))``,
+    ``chain(lawn(scale_by_adam(), ...), scale_by_learning_rate(1e-3))`` and ``schedule_free(lawn(...), ...)``. A
+    transformation cannot see its place, but it sees the parameters: `LawnState.drift` tells. Wrappers that apply an
+    update as it is or not at all may go around it: `MultiSteps`, `apply_if_finite`, `masked`, `partition`, and
+    `inject_hyperparams` (with ``static_args=("mask", "unit_axis")``).
 
     Args:
-      inner: Any Optax optimizer.
+      inner: Any Optax optimizer but those with a line search, which would not see the constraint.
       free_steps: Number of free steps, >= 0; the paper's E_free is in epochs, and "just a few" of them. May be a
         traced array: one program serves a grid of them. A fraction of a step counts as a whole one.
       mask: Which leaves to constrain: a tree of bools with the structure of the parameters, or a prefix of it, or a
@@ -153,7 +154,8 @@ def lawn(
         updates, inner_state = inner.update(updates, inner_state, params, **extra_args)
         updates = retract(spheres, updates, unit_axis, project_update)
         count = optax.safe_increment(state.count)
-        return updates, LawnState(count, spheres.radius, largest_drift(spheres), inner_state)
+        drift = jnp.maximum(state.drift, largest_drift(spheres))
+        return updates, LawnState(count, spheres.radius, drift, inner_state)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 

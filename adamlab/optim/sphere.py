@@ -21,10 +21,10 @@ Leaves = dict[str, jax.Array]
 
 
 def kernel_mask(params: optax.Params) -> Any:
-    """Marks the kernels: leaves of rank 2 and more that are not called "bias".
+    """Marks the kernels: leaves of rank 2 and more that are not called "bias" or "scale".
 
     Rank alone would take the biases of Equinox's convolutions, of shape (channels, 1, 1), and of Flax's attention,
-    of shape (heads, features), for kernels.
+    of shape (heads, features), for kernels, and the normalisation scales of layers that `flax.linen.scan` has stacked.
 
     Args:
       params: A tree of arrays.
@@ -39,7 +39,7 @@ def kernel_mask(params: optax.Params) -> Any:
     """
 
     def is_kernel(path, leaf):
-        return jnp.ndim(leaf) >= 2 and "bias" not in _name(path).split("/")
+        return jnp.ndim(leaf) >= 2 and {"bias", "scale"}.isdisjoint(_name(path).split("/"))
 
     return tree_map_with_path(is_kernel, params)
 
@@ -96,11 +96,11 @@ class Spheres(NamedTuple):
 
 def zero_radii(params: optax.Params, mask: Mask | None, unit_axis: int | None) -> Any:
     """The radii before the first step."""
-    leaves = _select(params, mask)
-    shapes = {name: jax.eval_shape(lambda w: inner_product(w, w, unit_axis), w) for name, w in leaves.items()}
+    # Zeros that lie on devices as the norms will: on a mesh whose axes are explicit, that is part of their type.
+    zeros = {name: jnp.zeros_like(inner_product(w, w, unit_axis)) for name, w in _select(params, mask).items()}
     # optax.tree.map_params calls init with a tree without leaves. One leaf then stands for the whole dict, and says
     # that the radii, unlike the moments, are not shaped (or sharded) like the parameters.
-    return {name: jnp.zeros(s.shape, s.dtype) for name, s in shapes.items()} or jnp.zeros([])
+    return zeros or jnp.zeros([])
 
 
 def measure(

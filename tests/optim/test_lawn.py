@@ -217,10 +217,18 @@ def test_the_drift_shows_what_comes_after():
     wrong = [
         optax.chain(adam_lawn(0.03, 5), optax.clip(0.001)),
         optax.chain(adam_lawn(0.03, 5), optax.add_decayed_weights(-0.01)),
+        optax.chain(lawn(optax.scale_by_adam(), free_steps=5), optax.scale_by_learning_rate(0.03)),
         optax.contrib.schedule_free(lawn(optax.sgd(0.03), free_steps=5), 0.03),
     ]
     assert all(drift(optimizer) < 1e-6 for optimizer in right)
     assert all(drift(optimizer) > 1e-4 for optimizer in wrong)
+
+
+def test_the_drift_remembers_what_has_stopped():
+    """The next update puts a norm right again: what a seldom clipping did must still be seen at the end."""
+    once = optax.conditionally_transform(optax.scale(0.5), lambda step: step == 10)
+    _, state = toy.run(optax.chain(adam_lawn(0.03, 5), once), steps=30)
+    assert optax.tree.get(state, "drift") > 1e-5
 
 
 def test_masks():

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import orbax.checkpoint as ocp
 import pytest
-from jax.sharding import Mesh, NamedSharding
+from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from adamlab.optim.adam import adam
@@ -136,6 +136,27 @@ def test_norms_are_global_where_parameters_are_split_over_devices(make):
     assert params["conv/kernel"].addressable_shards[0].data.shape == (3, 3, 2, 1)
     trajectory, single = toy.run(optimizer, steps=STEPS)
     toy.assert_close((params, state.radius), (jax.tree.map(lambda x: x[-1], trajectory), single.radius))
+
+
+@pytest.mark.parametrize("unit_axis", [None, -1])
+def test_axes_of_a_mesh_may_be_explicit(unit_axis):
+    """There shardings are part of types, and a select refuses radii that do not lie where the norms do."""
+    mesh = jax.make_mesh((len(jax.devices()),), ("model",), axis_types=(AxisType.Explicit,))
+    optimizer = lawn(optax.sgd(0.03, 0.9), free_steps=2, unit_axis=unit_axis)
+    weights = {"w": jax.random.normal(jax.random.key(0), (3, 8))}
+
+    def run(params):
+        state = optimizer.init(params)
+        for _ in range(5):
+            gradients = jax.tree.map(jnp.sin, params)
+            updates, state = optimizer.update(gradients, state, params)
+            params = optax.apply_updates(params, updates)
+        return params, state.radius
+
+    expected = run(weights)
+    with jax.set_mesh(mesh):
+        sharded = jax.jit(run)(jax.device_put(weights, NamedSharding(mesh, P(None, "model"))))
+    toy.assert_close(jax.device_get(sharded), expected)
 
 
 def test_everything_is_traceable_at_once():

@@ -18,8 +18,8 @@ def spheres(w, radius=None, unit_axis=None):
     return result if radius is None else result._replace(radius={"w": jnp.float32(radius)})
 
 
-def test_kernel_mask_marks_what_is_of_rank_2_and_no_bias():
-    params = {"kernel": jnp.ones((2, 2)), "scale": jnp.ones(2), "bias": jnp.ones((2, 2)), "gain": jnp.ones(())}
+def test_kernel_mask_marks_what_is_of_rank_2_and_neither_bias_nor_scale():
+    params = {"kernel": jnp.ones((2, 2)), "scale": jnp.ones((2, 2)), "bias": jnp.ones((2, 2)), "gain": jnp.ones(())}
     assert kernel_mask(params) == {"kernel": True, "scale": False, "bias": False, "gain": False}
 
 
