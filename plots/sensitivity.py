@@ -1,4 +1,4 @@
-"""Draws figures 1-4 of the sensitivity paper from records.
+"""Draws figures 1-4 of the sensitivity paper from records, for each optimizer that was studied.
 
   python -m plots.sensitivity results                          every study below results/
   python -m plots.sensitivity results/cifar10-laptop           one study
@@ -6,34 +6,33 @@
 
 Each study (data set and protocol) gets its figures, as PNG and SVG: training loss over orders of magnitude (figure 1)
 and over small perturbations (figure 2), test loss (figure 3) and test accuracy (figure 4). Only what was trained is
-drawn: one panel per network and hyperparameter that was varied.
+drawn: one panel per network and hyperparameter that was varied. The figures of optimizers other than Adam, which the
+paper has not, end in their names; where there are several, they are compared after the last epoch, value by value.
 
 Source: Madan and Wu, "Hyperparameter Sensitivity Analysis for Adam Optimization on Deep CNNs".
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from adamlab.command import Parser, run_main
-from adamlab.hyperparameters import PERTURBATION, Hyperparameters
-from adamlab.records import RecordsError, Run, read_runs
+from adamlab.hyperparameters import MAGNITUDE, OPTIMIZERS, grid_of
+from adamlab.records import RecordsError, Run
+from plots.studies import draw_studies, heading
 
 # matplotlib is imported where it is needed: --help does not wait for it.
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.gridspec import SubplotSpec
 
-DEFAULTS = asdict(Hyperparameters())
-SYMBOLS = {"alpha": r"$\alpha$", "beta1": r"$\beta_1$", "beta2": r"$\beta_2$", "epsilon": r"$\epsilon$"}
-# Choices which change what is trained, in the words of a heading. The paper's own go without saying.
-VARIANTS = {
-    ("stem", "cifar"): "CIFAR stem",
-    ("downsample", "first"): "first layer of a set downsamples",
-    ("precision", "bf16"): "bf16",
-    ("epsilon_placement", "inside"): r"$\epsilon$ inside the root",
+SYMBOLS = {
+    "alpha": r"$\alpha$",
+    "beta1": r"$\beta_1$",
+    "beta2": r"$\beta_2$",
+    "epsilon": r"$\epsilon$",
+    "free_epochs": r"$E_{free}$",
 }
 
 
@@ -53,7 +52,7 @@ KINDS = (
 )
 
 
-def select(runs: list[Run], model: str, parameter: str, study: str) -> list[Run]:
+def select(runs: list[Run], model: str, parameter: str, study: str, optimizer: str = "adam") -> list[Run]:
     """The runs of one panel: those that vary `parameter` alone, and the default setting, which all panels share.
 
     Args:
@@ -61,19 +60,22 @@ def select(runs: list[Run], model: str, parameter: str, study: str) -> list[Run]
       model: The panel's network.
       parameter: The hyperparameter that the panel varies.
       study: `perturbation` for the values in that grid; `magnitude` for all others, a user's own among them.
+      optimizer: The panel's optimizer.
 
     Returns:
       The runs of which there is something to draw; none if the default setting is all there is.
     """
-    default, perturbed = DEFAULTS[parameter], PERTURBATION.get(parameter, ())
+    defaults, perturbed = OPTIMIZERS[optimizer].defaults, grid_of(optimizer, parameter, "perturbation")
+    default = getattr(defaults, parameter)
     panel = []
     for run in runs:
         value = getattr(run.config.hyperparameters, parameter)
-        alone = replace(run.config.hyperparameters, **{parameter: default}) == Hyperparameters()
+        alone = replace(run.config.hyperparameters, **{parameter: default}) == defaults
         in_study = value == default or (value in perturbed) == (study == "perturbation")
-        if run.config.model == model and alone and in_study and (run.epochs or run.outcome):
+        same = (run.config.model, run.config.optimizer) == (model, optimizer)
+        if same and alone and in_study and (run.epochs or run.outcome):
             panel.append(run)
-    return panel if any(run.config.hyperparameters != Hyperparameters() for run in panel) else []
+    return panel if any(run.config.hyperparameters != defaults for run in panel) else []
 
 
 def group(runs: list[Run], parameter: str) -> "dict[float, list[Run]]":
@@ -84,12 +86,13 @@ def group(runs: list[Run], parameter: str) -> "dict[float, list[Run]]":
     return dict(sorted(values.items()))
 
 
-def compose(runs: list[Run], kind: Kind) -> "Figure | None":
+def compose(runs: list[Run], kind: Kind, optimizer: str = "adam") -> "Figure | None":
     """The figure of one study: a row of panels per varied hyperparameter, a column per network.
 
     Args:
       runs: One study's runs.
       kind: Which figure.
+      optimizer: Whose runs.
 
     Returns:
       The figure; None if it would not have a panel.
@@ -97,8 +100,8 @@ def compose(runs: list[Run], kind: Kind) -> "Figure | None":
     from plots import style
 
     models = sorted({run.config.model for run in runs})
-    panels = {(name, model): select(runs, model, name, kind.study) for name in DEFAULTS for model in models}
-    names = [name for name in DEFAULTS if any(panels[name, model] for model in models)]
+    panels = {(name, model): select(runs, model, name, kind.study, optimizer) for name in MAGNITUDE for model in models}
+    names = [name for name in MAGNITUDE if any(panels[name, model] for model in models)]
     models = [model for model in models if any(panels[name, model] for name in names)]
     if not names:
         return None
@@ -112,13 +115,27 @@ def compose(runs: list[Run], kind: Kind) -> "Figure | None":
     return figure
 
 
+def compose_all(runs: list[Run]) -> "dict[str, Figure]":
+    """Every figure of one study, by the name of its file; those without a panel are missing."""
+    from plots.comparison import compose_comparison
+
+    studied = [name for name in OPTIMIZERS if any(run.config.optimizer == name for run in runs)]
+    figures = {
+        kind.name + ("" if optimizer == "adam" else f"-{optimizer}"): compose(runs, kind, optimizer)
+        for optimizer in studied
+        for kind in KINDS
+    }
+    figures |= {f"figure-optimizers-{name}": compose_comparison(runs, name) for name in ("train_loss", "test_accuracy")}
+    return {name: figure for name, figure in figures.items() if figure is not None}
+
+
 def _draw_row(figure: "Figure", panels: "dict[SubplotSpec, list[Run]]", parameter: str, metric: str) -> None:
     """Draws the panels of one hyperparameter, one per network, on common axes and with one legend."""
     from plots import style
 
     together = [run for panel in panels.values() for run in panel]
     values = group(together, parameter)
-    styles = style.curve_styles(values, DEFAULTS[parameter])
+    styles = style.curve_styles(values, _default(together, parameter))
     row = style.new_row(figure, list(panels), metric)
     for axes, panel in zip(row, panels.values(), strict=True):
         axes.set_title(f"{panel[0].config.model}, {SYMBOLS[parameter]}")
@@ -132,7 +149,7 @@ def _legend_label(value: float, runs: list[Run], parameter: str) -> str:
     """The value, whether it is the default, and which networks did not finish it, on how many of their seeds."""
     from plots.style import format_value, outcome
 
-    label = format_value(value) + (", default" if value == DEFAULTS[parameter] else "")
+    label = format_value(value) + (", default" if value == _default(runs, parameter) else "")
     seeds = Counter(run.config.model for run in runs)
     for ending in ("diverged", "unfinished"):
         ended = Counter(run.config.model for run in runs if outcome(run) == ending)
@@ -143,51 +160,24 @@ def _legend_label(value: float, runs: list[Run], parameter: str) -> str:
     return label
 
 
+def _default(runs: list[Run], parameter: str) -> float:
+    return getattr(OPTIMIZERS[runs[0].config.optimizer].defaults, parameter)
+
+
 def _heading(runs: list[Run], kind: Kind) -> list[tuple[str, dict[str, Any]]]:
     """The lines above the panels: what is shown, on what it was trained, how to read it."""
     from plots import style
 
-    metric, config, protocols = style.METRICS[kind.metric], runs[0].config, {run.config.protocol for run in runs}
-    seeds = Counter((run.config.model, run.config.hyperparameters) for run in runs).values()
-    trained = (
-        f"{'CIFAR-10' if config.dataset == 'cifar10' else f'{config.dataset}, NOT CIFAR-10'}: "
-        f"protocol {config.protocol.name}, {_span(p.train_images for p in protocols)} training and "
-        f"{_span(p.test_images for p in protocols)} test images, batch {_span(p.batch_size for p in protocols)}, "
-        f"{_span((p.epochs for p in protocols), 'epoch')}, {_span(seeds, 'seed')}"
-    )
+    metric, seeds = style.METRICS[kind.metric], {run.config.seed for run in runs}
     outcomes = Counter(style.outcome(run) for run in runs)
-    notes = [VARIANTS[choice] for choice in VARIANTS if any(getattr(r.config, choice[0]) == choice[1] for r in runs)]
-    notes += ["line: mean of seeds, band: smallest to largest"] if max(seeds) > 1 else []
+    notes = ["line: mean of seeds, band: smallest to largest"] if len(seeds) > 1 else []
     notes += [r"$\times$: diverged"] if outcomes["diverged"] else []
     notes += [f"triangles at the upper edge: above {metric.ceiling}"] if style.exceeds_axis(runs, kind.metric) else []
     notes += [f"{outcomes['unfinished']} of {len(runs)} runs unfinished"] if outcomes["unfinished"] else []
     change = "varies" if kind.study == "magnitude" else "is perturbed"
-    title = f"{metric.label.capitalize()} when one of Adam's hyperparameters {change}"
-    lines = [(title, style.TITLE), (trained, style.DETAIL if config.dataset == "cifar10" else style.WARNING)]
-    return lines + ([("; ".join(notes), style.DETAIL)] if notes else [])
-
-
-def _span(numbers: "Iterable[int]", unit: str = "") -> str:
-    """The one number, or the smallest and the largest: `8 epochs`, `1 to 3 seeds`."""
-    ordered = sorted(numbers)
-    text = " to ".join(f"{number:,}" for number in dict.fromkeys([ordered[0], ordered[-1]]))
-    return f"{text} {unit}{'' if text == '1' else 's'}" if unit else text
-
-
-def find_studies(results: Path) -> "dict[Path, list[Run]]":
-    """The runs of each study below `results`, by its path relative to `results`, which may be a study itself.
-
-    Raises:
-      RecordsError: There is no run, a run is damaged, or `results` is a part of a study.
-    """
-    base = results.resolve()
-    studies = defaultdict(list)
-    for run in read_runs(results):
-        study = run.folder.resolve().parents[2]  # <study>/<model>/<setting>/<seed>, as adamlab.records lays them out
-        if not study.is_relative_to(base):
-            raise RecordsError(f"{results} is a part of the study {study}; give that folder or one above it")
-        studies[study.relative_to(base)].append(run)
-    return dict(studies)
+    optimizer = OPTIMIZERS[runs[0].config.optimizer].title
+    title = f"{metric.label.capitalize()} when one of {optimizer}'s hyperparameters {change}"
+    return heading(title, runs, notes, {"cifar10": "CIFAR-10"})
 
 
 def draw(results: Path, out: Path | None = None) -> list[Path]:
@@ -204,22 +194,7 @@ def draw(results: Path, out: Path | None = None) -> list[Path]:
     Raises:
       RecordsError: There is no run, a run is damaged, or a figure cannot be written.
     """
-    from matplotlib import rc_context
-
-    from plots import style
-
-    paths = []
-    for study, runs in find_studies(results).items():
-        folder = out / study if out else results / study / "figures"
-        with rc_context(style.RC):
-            figures = {kind.name: figure for kind in KINDS if (figure := compose(runs, kind))}
-            try:
-                for name, figure in figures.items():
-                    folder.mkdir(parents=True, exist_ok=True)
-                    paths += style.save(figure, folder / name)
-            except OSError as error:
-                raise RecordsError(f"cannot write figures to {folder}: {error.strerror}") from None
-    return paths
+    return draw_studies(results, out, compose_all)
 
 
 def main() -> None:

@@ -1,8 +1,9 @@
-"""How adamlab's figures look: curves over epochs, with seeds as bands, in colours that survive grey printing.
+"""How adamlab's figures look: curves with seeds as bands or bars, in colours that survive grey printing.
 
 Figures are made without pyplot: no window, no backend to choose, no state that outlives a figure.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from itertools import count
@@ -68,6 +69,26 @@ METRICS = {
     "train_loss": Metric("training loss", "log", ceiling=20),
     "test_loss": Metric("test loss", "log", ceiling=20),
     "test_accuracy": Metric("test accuracy (%)", "linear", ceiling=100, factor=100),
+    # Loss flattening, as `adamlab.training.loop.train` measures it.
+    "gradient_norm": Metric("gradient norm", "log", ceiling=math.inf),
+    "logit_norm": Metric("logit norm", "linear", ceiling=math.inf),
+    "weight_norm": Metric("weight norm,\nall kernels", "linear", ceiling=math.inf),
+    "angular_step": Metric("angular step\n(radians)", "log", ceiling=math.inf),
+    "hessian_eigenvalue": Metric("top Hessian\neigenvalue", "log", ceiling=math.inf),
+}
+
+_BASE = {"linestyle": (0, (4, 1.6)), "linewidth": 1.3, "markerfacecolor": "white", "markersize": 5}
+_LAWN = {"linestyle": "-", "linewidth": 1.7, "markersize": 5.5}
+# The same in every figure: a hue and a marker per family; with LAWN dark, solid and filled, without it light, dashed
+# and hollow. In grey, lightness tells the two apart, and the marker the families. Hues: Okabe and Ito (2008).
+OPTIMIZER_STYLES: dict[str, dict[str, Any]] = {
+    "adam": {"color": "#56a8e0", "marker": "o", **_BASE},
+    "adam_lawn": {"color": "#00457a", "marker": "o", **_LAWN},
+    "adamw": {"color": "#00936b", "marker": "D", **_BASE},
+    "adamp": {"color": "#c66fa3", "marker": "v", **_BASE},
+    "sgd": {"color": "#e69f00", "marker": "s", **_BASE},
+    "sgd_lawn": {"color": "#a33c00", "marker": "s", **_LAWN},
+    "lamb_lawn": {"color": "#5d2f86", "marker": "^", **_LAWN},
 }
 
 # Without the x, which says that a run diverged.
@@ -89,6 +110,12 @@ def format_value(value: float) -> str:
 def outcome(run: Run) -> str:
     """`finished`, `diverged` or `unfinished`."""
     return run.outcome["outcome"] if run.outcome else "unfinished"
+
+
+def diverged_mark(look: dict[str, Any]) -> dict[str, Any]:
+    """The properties of the x which says that a run diverged, from those of its curve."""
+    on_top = {"linestyle": "", "zorder": 5, "clip_on": False, "in_layout": False}
+    return look | on_top | {"marker": "x", "markersize": 9, "markeredgewidth": 2}
 
 
 def curve_styles(values: Collection[float], default: float) -> dict[float, dict[str, Any]]:
@@ -142,10 +169,9 @@ def draw_curves(
         axes.plot(epochs, mean, label=format_value(value), **styles[value])
         if len(seeds) > 1:
             axes.fill_between(epochs, low, high, color=styles[value]["color"], alpha=0.13, linewidth=0, zorder=2)
-        mark = styles[value] | {"linestyle": "", "zorder": 5, "clip_on": False, "in_layout": False}
-        mark |= {"marker": CARETUP, "markersize": 7}
-        axes.plot(epochs[mean > ceiling], mean[mean > ceiling].clip(max=ceiling), **mark)
-        mark |= {"marker": "x", "markersize": 9, "markeredgewidth": 2}
+        mark = diverged_mark(styles[value])
+        above = mark | {"marker": CARETUP, "markersize": 7, "markeredgewidth": None}
+        axes.plot(epochs[mean > ceiling], mean[mean > ceiling].clip(max=ceiling), **above)
         diverged = [run for run in seeds if outcome(run) == "diverged"]
         ends = [seed_statistics([run], metric)[:2, -1] for run in diverged if run.epochs]
         for epoch, number in ends:
@@ -171,21 +197,32 @@ def finish_axes(axes: Axes, runs: Sequence[Run], metric: str) -> None:
     Axes that share theirs follow. A logarithmic axis has ticks at 1, 2 and 5 of each decade, or of each decade alone if
     there are many; if it is shorter than a decade, where a linear axis has them.
     """
-    last = max(run.config.protocol.epochs for run in runs)
-    margin = max(0.03 * last, 0.1)
-    first = 1 if all(run.epochs for run in runs) else 0.5
-    axes.set_xlim(first - margin, last + margin)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    finish_epochs(axes, 1 if all(run.epochs for run in runs) else 0.5, runs)
     if exceeds_axis(runs, metric):
         shown = [number for number in seed_statistics(runs, metric)[2] if 0 < number < METRICS[metric].ceiling]
         axes.set_ylim(0.9 * min(shown, default=1), METRICS[metric].ceiling)
-    if METRICS[metric].scale == "log":
+    finish_numbers(axes)
+
+
+def finish_epochs(axes: Axes, first: float, runs: Sequence[Run]) -> None:
+    """Limits of x, from `first` to the last epoch of `runs`, and ticks at whole epochs."""
+    last = max(run.config.protocol.epochs for run in runs)
+    margin = max(0.03 * last, 0.1)
+    axes.set_xlim(first - margin, last + margin)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+
+
+def finish_numbers(axes: Axes) -> None:
+    """Ticks of y, for its limits and scale, as plain numbers."""
+    logarithmic = axes.get_yscale() == "log"
+    if logarithmic:
         low, high = axes.get_ylim()
         decades = np.log10(high / low)
         ticks = AutoLocator() if decades < 0.8 else LogLocator(subs=(1, 2, 5) if decades < 2.5 else (1,))
         axes.yaxis.set_major_locator(ticks)
         axes.yaxis.set_minor_locator(NullLocator())
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: format_value(round(y, 12))))
+    # On a linear axis, 0 may come as 1e-17.
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: format_value(y if logarithmic else round(y, 12))))
 
 
 def add_legend(
@@ -193,24 +230,31 @@ def add_legend(
 ) -> None:
     """The legend of all values, from high to low, level with the axes, at the right edge of the figure."""
     ordered = sorted(styles, reverse=True)
+    place_legend(figure, axes, [(labels[value], styles[value]) for value in ordered], title)
+
+
+def place_legend(
+    figure: Figure, axes: Axes, entries: Sequence[tuple[str, dict[str, Any]]], title: str, length: float = 1.8
+) -> None:
+    """A legend of labels and line properties, level with the axes, at the right edge of the figure."""
     legend = axes.legend(
-        [Line2D([], [], **styles[value]) for value in ordered],
-        [labels[value] for value in ordered],
+        [Line2D([], [], **style) for _, style in entries],
+        [label for label, _ in entries],
         title=title,
         loc="upper left",
         bbox_to_anchor=(1 - LEGEND_WIDTH / WIDTH, 1.05),
         bbox_transform=blended_transform_factory(figure.transFigure, axes.transAxes),
         alignment="left",
         borderaxespad=0,
-        handlelength=1.8,
+        handlelength=length,
     )
     legend.set_in_layout(False)
 
 
-def new_figure(heading: Sequence[tuple[str, dict[str, Any]]], rows: int) -> Figure:
+def new_figure(heading: Sequence[tuple[str, dict[str, Any]]], rows: int, panel_height: float = PANEL_HEIGHT) -> Figure:
     """An empty figure for `rows` rows of panels below a heading: lines of text with their properties."""
     top = LINE_HEIGHT * (len(heading) + 0.6)
-    height = top + PANEL_HEIGHT * rows
+    height = top + panel_height * rows
     figure = Figure(figsize=(WIDTH, height))
     area = (0, 0, 1 - LEGEND_WIDTH / WIDTH, 1 - top / height)
     figure.set_layout_engine("constrained", rect=area, h_pad=0.06, w_pad=0.06)

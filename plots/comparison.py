@@ -1,0 +1,73 @@
+"""Several optimizers side by side: a metric after the last epoch against each hyperparameter that was varied.
+
+Is one of them less sensitive than another? A flat line is insensitive, a high accuracy good: both count.
+"""
+
+from collections import defaultdict
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter
+
+from adamlab.hyperparameters import MAGNITUDE, OPTIMIZERS
+from adamlab.records import Run
+from plots import style
+from plots.final import DODGE, diverged, draw_final, reading
+from plots.sensitivity import SYMBOLS, select
+from plots.studies import heading
+
+
+def compose_comparison(runs: list[Run], metric: str) -> Figure | None:
+    """The comparison of a study's optimizers: a row of panels per hyperparameter, a column per network.
+
+    Args:
+      runs: One study's runs.
+      metric: A key of `style.METRICS`.
+
+    Returns:
+      The figure; None if no hyperparameter was varied of two optimizers.
+    """
+    models = sorted({run.config.model for run in runs})
+    panels = {(name, model): _lines(runs, name, model) for name in MAGNITUDE for model in models}
+    names = [name for name in MAGNITUDE if any(len(panels[name, model]) > 1 for model in models)]
+    if not names:
+        return None
+    models = [model for model in models if any(len(panels[name, model]) > 1 for name in names)]
+    shown = {run.folder: run for name in names for model in models for r in panels[name, model].values() for run in r}
+    title = f"{style.METRICS[metric].label.capitalize()} after the last epoch when one hyperparameter varies"
+    figure = style.new_figure(heading(title, list(shown.values()), reading(list(shown.values()))), len(names))
+    grid = figure.add_gridspec(len(names), len(models))
+    for row, name in enumerate(names):
+        places = style.new_row(figure, [grid[row, column] for column in range(len(models))], metric)
+        for axes, model in zip(places, models, strict=True):
+            _draw_panel(axes, panels[name, model], name, metric)
+            axes.set_title(f"{model}, {SYMBOLS[name]}")
+        style.finish_numbers(places[0])
+        together = defaultdict(list)
+        for model in models:
+            for optimizer, its_runs in panels[name, model].items():
+                together[optimizer] += its_runs
+        entries = [(OPTIMIZERS[o].title + diverged(r), style.OPTIMIZER_STYLES[o]) for o, r in together.items()]
+        style.place_legend(figure, places[0], entries, "optimizer")
+    return figure
+
+
+def _lines(runs: list[Run], parameter: str, model: str) -> dict[str, list[Run]]:
+    """The runs of each optimizer of which the hyperparameter was varied over orders of magnitude."""
+    lines = {name: select(runs, model, parameter, "magnitude", name) for name in OPTIMIZERS}
+    return {name: panel for name, panel in lines.items() if panel}
+
+
+def _draw_panel(axes: Axes, lines: dict[str, list[Run]], parameter: str, metric: str) -> None:
+    """Values stand at equal distances: alphas, decay rates and epsilons have no scale in common."""
+    values = sorted({getattr(run.config.hyperparameters, parameter) for runs in lines.values() for run in runs})
+    for place, (optimizer, runs) in enumerate(lines.items()):
+        points = defaultdict(list)
+        for run in runs:
+            points[float(values.index(getattr(run.config.hyperparameters, parameter)))].append(run)
+        shift = DODGE * (place - (len(lines) - 1) / 2)
+        look = style.OPTIMIZER_STYLES[optimizer]
+        draw_final(axes, dict(sorted(points.items())), metric, look, OPTIMIZERS[optimizer].title, shift)
+    axes.xaxis.set_major_locator(FixedLocator(list(range(len(values)))))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: style.format_value(values[round(x)])))
+    axes.margins(x=0.09)

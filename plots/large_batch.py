@@ -1,0 +1,78 @@
+"""Draws the LAWN paper's figure 1, and what stands behind it, from records.
+
+  python -m plots.large_batch results                          every study below results/
+  python -m plots.large_batch results/cifar10-lawn-laptop      one study
+  python -m plots.large_batch results --out=docs/figures       somewhere else
+
+Each study (data set and protocol) gets its figures, as PNG and SVG: accuracy against batch size (figure 1), accuracy
+and loss against the length of LAWN's free phase and, of networks in which it was measured, loss flattening over the
+epochs. Only what was trained is drawn.
+
+Source: Gupta et al., "Adam vs. SGD: Closing the generalization gap on image classification", figure 1, sections 2, 3.1.
+"""
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adamlab.command import Parser, run_main
+from adamlab.config import RunConfig
+from adamlab.records import RecordsError, Run
+from plots.cells import select
+from plots.studies import draw_studies
+
+# matplotlib is imported where it is needed: --help does not wait for it.
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def compose(runs: list[Run], configs: Collection[RunConfig] | None = None) -> "dict[str, Figure]":
+    """The figures of one study, by the name of their files; those without runs are missing.
+
+    Args:
+      runs: One study's runs.
+      configs: The runs of figure 1 and of loss flattening; None for all.
+    """
+    from plots import final, flattening
+
+    traced = [run for run in runs if flattening.traced(run)]
+    figures = {
+        "figure1-batch-size": final.compose_batch_size(*select(runs, configs)),
+        "figure-free-epochs": final.compose_free_epochs(runs),
+    } | flattening.compose(*select(traced, configs))
+    return {name: figure for name, figure in figures.items() if figure is not None}
+
+
+def draw(results: Path, out: Path | None = None, configs: Collection[RunConfig] | None = None) -> list[Path]:
+    """Draws the figures of every study below `results`.
+
+    Args:
+      results: A study's folder, or any folder above.
+      out: Where figures go, each study's where the study lies below `results`; by default into a folder `figures` of
+        the study itself.
+      configs: The runs of figure 1 and of loss flattening. Where they, or by default all runs, have several settings
+        of one optimizer at one batch size, the one with the best mean accuracy is drawn, and the heading says so.
+
+    Returns:
+      The files written, a PNG and an SVG per figure; none if there is nothing to compare.
+
+    Raises:
+      RecordsError: There is no run, a run is damaged, or a figure cannot be written.
+    """
+    return draw_studies(results, out, lambda runs: compose(runs, configs))
+
+
+def main() -> None:
+    """Draws what the command line names, and prints the files."""
+    parser = Parser("plots.large_batch", __doc__)
+    parser.add_argument("results", type=Path, metavar="RESULTS", help="a results folder: one study's, or any above")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where figures go (default: each study's own figures/)")
+    arguments = parser.parse_args()
+    paths = draw(arguments.results, arguments.out)
+    if not paths:
+        raise RecordsError(f"nothing to draw: no study below {arguments.results} compares optimizers or batch sizes")
+    print(*paths, sep="\n")
+
+
+if __name__ == "__main__":
+    run_main(main, "plots.large_batch")

@@ -1,0 +1,121 @@
+"""What the figures of all studies share: which runs belong together, what stands above the panels, where files go."""
+
+import textwrap
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from adamlab.config import RunConfig
+from adamlab.records import RecordsError, Run, read_runs
+
+# matplotlib is imported where it is needed: --help does not wait for it.
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+# Of the papers. The sensitivity paper has CIFAR-10 alone.
+DATASETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
+# Choices which change what is trained, in the words of a heading. The papers' own go without saying.
+VARIANTS = {
+    ("stem", "cifar"): "CIFAR stem",
+    ("downsample", "first"): "first layer of a set downsamples",
+    ("precision", "bf16"): "bf16",
+    ("epsilon_placement", "inside"): r"$\epsilon$ inside the root",
+}
+
+
+def find_studies(results: Path) -> "dict[Path, list[Run]]":
+    """The runs of each study below `results`, by its path relative to `results`, which may be a study itself.
+
+    Raises:
+      RecordsError: There is no run, a run is damaged, or `results` is a part of a study.
+    """
+    base = results.resolve()
+    studies = defaultdict(list)
+    for run in read_runs(results):
+        study = run.folder.resolve().parents[2]  # <study>/<model>/<setting>/<seed>, as adamlab.records lays them out
+        if not study.is_relative_to(base):
+            raise RecordsError(f"{results} is a part of the study {study}; give that folder or one above it")
+        studies[study.relative_to(base)].append(run)
+    return dict(studies)
+
+
+def draw_studies(results: Path, out: Path | None, compose: "Callable[[list[Run]], Mapping[str, Figure]]") -> list[Path]:
+    """Writes the figures of every study below `results`.
+
+    Args:
+      results: A study's folder, or any folder above.
+      out: Where figures go, each study's where the study lies below `results`; by default into a folder `figures` of
+        the study itself.
+      compose: From one study's runs to its figures, by the name of their files.
+
+    Returns:
+      The files written, a PNG and an SVG per figure.
+
+    Raises:
+      RecordsError: There is no run, a run is damaged, or a figure cannot be written.
+    """
+    from matplotlib import rc_context
+
+    from plots import style
+
+    paths = []
+    for study, runs in find_studies(results).items():
+        folder = out / study if out else results / study / "figures"
+        with rc_context(style.RC):
+            try:
+                for name, figure in compose(runs).items():
+                    folder.mkdir(parents=True, exist_ok=True)
+                    paths += style.save(figure, folder / name)
+            except OSError as error:
+                raise RecordsError(f"cannot write figures to {folder}: {error.strerror}") from None
+    return paths
+
+
+def setting(run: Run) -> RunConfig:
+    """What the seeds of one setting have in common: the configuration without the seed, measured or not."""
+    return replace(run.config, seed=0, trace_every=0)
+
+
+def heading(
+    title: str, runs: Sequence[Run], notes: Iterable[str], datasets: Mapping[str, str] = DATASETS
+) -> list[tuple[str, dict[str, Any]]]:
+    """The lines above the panels, with their properties: what is shown, on what it was trained, how to read it.
+
+    Args:
+      title: The first line.
+      runs: What is shown, all of one study.
+      notes: How to read it; the choices of `VARIANTS` are added.
+      datasets: Those of the paper, by their names here. Another one gets a warning.
+    """
+    from plots import style
+
+    config, protocols = runs[0].config, {run.config.protocol for run in runs}
+    held_out = " held-out training" if config.protocol.evaluate_on == "validation" else " test"
+    seeds = Counter(setting(run) for run in runs).values()
+    name = datasets.get(config.dataset, f"{config.dataset}, NOT {' or '.join(datasets.values())}")
+    trained = (
+        f"{name}: protocol {config.protocol.name}, {span(p.train_images for p in protocols)} training and "
+        f"{span(p.test_images for p in protocols)}{held_out} images, batch {span(p.batch_size for p in protocols)}, "
+        f"{span((p.epochs for p in protocols), 'epoch')}, {span(seeds, 'seed')}"
+    )
+    said = ["tuning study: no test image was seen"] if config.protocol.evaluate_on == "validation" else []
+    said += [VARIANTS[choice] for choice in VARIANTS if any(getattr(r.config, choice[0]) == choice[1] for r in runs)]
+    look, width = (style.DETAIL, 145) if config.dataset in datasets else (style.WARNING, 110)  # characters of a line
+    return [
+        (title, style.TITLE),
+        *((line, look) for line in textwrap.wrap(trained, width)),
+        *((line, style.DETAIL) for line in textwrap.wrap("; ".join([*said, *notes]), 145)),
+    ]
+
+
+def span(numbers: Iterable[int], unit: str = "") -> str:
+    """The one number, or the smallest and the largest.
+
+    >>> span([8, 8], "epoch"), span([3, 1], "seed"), span([1], "seed")
+    ('8 epochs', '1 to 3 seeds', '1 seed')
+    """
+    ordered = sorted(numbers)
+    text = " to ".join(f"{number:,}" for number in dict.fromkeys([ordered[0], ordered[-1]]))
+    return f"{text} {unit}{'' if text == '1' else 's'}" if unit else text

@@ -1,0 +1,433 @@
+"""The large-batch figures: which runs a point stands for, what is read off the axes, what a command line answers."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+from statistics import mean, stdev
+
+import numpy as np
+import pytest
+from matplotlib import colors
+from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
+from matplotlib.container import ErrorbarContainer
+from matplotlib.figure import Figure
+
+from adamlab import records
+from adamlab.config import Protocol, RunConfig
+from adamlab.hyperparameters import OPTIMIZERS
+from plots.flattening import ROWS
+from plots.large_batch import compose, draw
+from plots.style import OPTIMIZER_STYLES
+
+FIGURE1, FREE, FLATTENING = "figure1-batch-size", "figure-free-epochs", "figure-flattening"
+# Of one traced epoch, but for what a test says.
+TRACE = {
+    "gradient_norm": 2.0,
+    "logit_norm": 30.0,
+    "weight_norm": 40.0,
+    "update_norm": 0.2,
+    "angular_step": 0.05,
+    "hessian_eigenvalue": 100.0,
+    "layer_weight_norms": {"conv": 40.0},
+    "layer_angular_steps": {"conv": 0.05},
+    "trace_seconds": 1.0,
+}
+
+
+def write_run(out: Path, optimizer: str, batch_size: int, accuracy=0.5, outcome="finished", **changed) -> RunConfig:
+    """Writes one run of 4 epochs and returns its configuration.
+
+    The last epoch's test accuracy is `accuracy` and its test loss 1 + `accuracy`; training losses are 1/epoch.
+    `changed` may be hyperparameters, entries of RunConfig and Protocol, or `traces`: what each epoch adds to `TRACE`.
+    """
+    traces = changed.pop("traces", None)
+    amount = {"train_images": 2_000, "test_images": 1_000, "epochs": 4, "evaluate_on": "test"}
+    protocol = {name: changed.pop(name, amount[name]) for name in amount}
+    run = {"dataset": "cifar10", "model": "vgg19", "seed": 0, "precision": "float32"}
+    run = {name: changed.pop(name, run[name]) for name in run}
+    hyper = replace(OPTIMIZERS[optimizer].defaults, **changed)
+    config = RunConfig(
+        protocol=Protocol("lawn-laptop", batch_size=batch_size, **protocol),
+        hyperparameters=hyper,
+        optimizer=optimizer,
+        trace_every=1 if traces else 0,
+        **run,
+    )
+    folder = records.run_folder(out, config)
+    records.open_run(folder, config, {})
+    epochs = 4 if outcome == "finished" else 2
+    for epoch in range(1, epochs + 1):
+        final = accuracy if epoch == 4 else 0.01
+        record = {"epoch": epoch, "train_loss": 1 / epoch, "test_loss": 1 + final, "test_accuracy": final}
+        records.append(folder, record | (TRACE | traces[epoch - 1] if traces else {}))
+    if outcome:
+        records.append(folder, {"outcome": outcome})
+    return config
+
+
+def figures_of(out: Path, configs=None) -> dict[str, Figure]:
+    return compose(records.read_runs(out), configs)
+
+
+def points(axes: Axes) -> dict[str, np.ndarray]:
+    """(points, 4) by label: x, mean, lower and upper end of the bar, not a number without one."""
+    drawn = {}
+    for container in axes.containers:
+        assert isinstance(container, ErrorbarContainer)
+        line, _, (bars,) = container.lines
+        ends = [segment[:, 1] if len(segment) else (np.nan, np.nan) for segment in bars.get_segments()]
+        drawn[container.get_label()] = np.column_stack([line.get_xydata(), np.reshape(ends, (-1, 2))])
+    return drawn
+
+
+def marks(axes: Axes) -> list[tuple[float, str]]:
+    """The x and the colour of each cross."""
+    return [(float(line.get_xydata()[0, 0]), line.get_color()) for line in axes.lines if line.get_marker() == "x"]
+
+
+def legend(axes: Axes) -> list[str]:
+    box = axes.get_legend()
+    return [text.get_text() for text in box.get_texts()] if box else []
+
+
+def heading(figure: Figure) -> str:
+    return " ".join(text.get_text() for text in figure.texts)
+
+
+def test_points_are_means_over_seeds_with_standard_errors(tmp_path):
+    accuracies = {50: (0.70, 0.72, 0.77), 400: (0.6, 0.6, 0.66), 2000: (0.2, 0.5, 0.3)}
+    for batch_size, numbers in accuracies.items():
+        for seed, accuracy in enumerate(numbers):
+            write_run(tmp_path, "adam_lawn", batch_size, accuracy, seed=seed)
+    figure = figures_of(tmp_path)[FIGURE1]
+    (axes,) = figure.axes
+    expected = []
+    for batch_size, numbers in accuracies.items():
+        percent = [100 * number for number in numbers]
+        error = stdev(percent) / 3**0.5
+        expected.append((batch_size, mean(percent), mean(percent) - error, mean(percent) + error))
+    np.testing.assert_allclose(points(axes)["Adam-LAWN"], expected, rtol=1e-12)
+    assert "3 seeds" in heading(figure)
+    assert "mean of seeds, bars: standard error" in heading(figure)
+    assert "best of several" not in heading(figure)
+
+
+def test_batch_sizes_are_the_ticks_and_all_points_are_within_the_axes(tmp_path):
+    for batch_size, accuracy in ((64, 0.7), (256, 0.1), (2000, 0.5)):
+        for seed in range(2):
+            write_run(tmp_path, "sgd", batch_size, accuracy + 0.1 * seed, seed=seed)
+    write_run(tmp_path, "adam", 32, 0.0, "diverged")
+    (axes,) = figures_of(tmp_path)[FIGURE1].axes
+    assert axes.get_xscale() == "log"
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["32", "64", "256", "2,000"]
+    assert axes.get_xlim()[0] < 32 < 2000 < axes.get_xlim()[1]
+    assert axes.get_ylim()[0] < 10 < 75 < axes.get_ylim()[1]
+
+
+def test_one_seed_has_no_bar(tmp_path):
+    for batch_size in (50, 400):
+        write_run(tmp_path, "adam", batch_size)
+    figure = figures_of(tmp_path)[FIGURE1]
+    np.testing.assert_array_equal(points(figure.axes[0])["Adam"], [(50, 50, np.nan, np.nan), (400, 50, np.nan, np.nan)])
+    assert "standard error" not in heading(figure)
+
+
+def test_networks_have_panels_on_common_axes_and_optimizers_their_own_looks(tmp_path):
+    for model in ("vgg19", "plain20"):
+        for optimizer in ("sgd_lawn", "adam"):
+            write_run(tmp_path, optimizer, 50, 0.6 if model == "vgg19" else 0.2, model=model)
+    plain, vgg = figures_of(tmp_path)[FIGURE1].axes
+    assert (plain.get_title(), vgg.get_title()) == ("plain20", "vgg19")
+    assert plain.get_ylim() == vgg.get_ylim()
+    assert list(points(plain)) == list(points(vgg)) == legend(plain) == ["Adam", "SGD-LAWN"]
+    for axes in (plain, vgg):
+        lines = [container.lines[0] for container in axes.containers]
+        looks = [(line.get_color(), line.get_marker()) for line in lines]
+        assert looks == [
+            (OPTIMIZER_STYLES[name]["color"], OPTIMIZER_STYLES[name]["marker"]) for name in ("adam", "sgd_lawn")
+        ]
+
+
+def test_optimizers_differ_in_grey_and_lawn_is_darker_than_its_base():
+    assert list(OPTIMIZER_STYLES) == list(OPTIMIZERS)
+    grey = {
+        name: float(np.dot(colors.to_rgb(look["color"]), (0.299, 0.587, 0.114)))  # ITU-R BT.601 luma
+        for name, look in OPTIMIZER_STYLES.items()
+    }
+    for base in ("adam", "sgd"):
+        assert grey[f"{base}_lawn"] < grey[base] - 0.25
+    assert max(grey.values()) < 0.75
+    for ours, theirs in combinations(OPTIMIZER_STYLES, 2):
+        different = OPTIMIZER_STYLES[ours]["marker"] != OPTIMIZER_STYLES[theirs]["marker"]
+        assert different or abs(grey[ours] - grey[theirs]) > 0.25, (ours, theirs)
+
+
+def test_diverged_run_is_an_x_and_not_in_the_mean(tmp_path):
+    for seed, outcome in enumerate(("finished", "diverged", "finished")):
+        write_run(tmp_path, "sgd", 2000, 0.4 + 0.2 * seed, outcome, seed=seed)
+    write_run(tmp_path, "sgd", 50, 0.9)
+    write_run(tmp_path, "adam", 50, 0.9)
+    write_run(tmp_path, "adam", 2000, 0.0, "diverged")
+    figure = figures_of(tmp_path)[FIGURE1]
+    (axes,) = figure.axes
+    # 40 and 80 %: mean 60, standard deviation 40 / sqrt(2), standard error 40 / sqrt(2) / sqrt(2) = 20.
+    np.testing.assert_allclose(points(axes)["SGD"][1], (2000, 60, 40, 80), rtol=1e-12)
+    assert points(axes)["Adam"][:, 0].tolist() == [50]
+    assert marks(axes) == [(2000, OPTIMIZER_STYLES["adam"]["color"]), (2000, OPTIMIZER_STYLES["sgd"]["color"])]
+    heights = [line.get_ydata()[0] for line in axes.lines if line.get_marker() == "x"]
+    assert np.diff(heights)[0] > 0.05  # of the axes: one above the other
+    assert "diverged, not in the mean (2 of 6 runs)" in heading(figure)
+    assert legend(axes) == ["Adam\n(1 of 2 diverged)", "SGD\n(1 of 4 diverged)"]
+
+
+def test_unfinished_runs_are_left_out_and_counted(tmp_path):
+    write_run(tmp_path, "adam", 50)
+    write_run(tmp_path, "adam", 400)
+    write_run(tmp_path, "adam", 400, 0.9, None, seed=1)
+    figure = figures_of(tmp_path)[FIGURE1]
+    assert points(figure.axes[0])["Adam"][:, :2].tolist() == [[50, 50], [400, 50]]
+    assert "unfinished, left out (1 of 3 runs)" in heading(figure)
+
+
+def test_of_several_settings_the_best_mean_is_drawn_and_said(tmp_path):
+    for seed in range(2):
+        write_run(tmp_path, "adam", 50, 0.5 + 0.1 * seed, seed=seed)  # mean 55 %
+        write_run(
+            tmp_path, "adam", 50, 0.9 - 0.8 * seed, seed=seed, alpha=0.1
+        )  # mean 50 %, though 90 % is the best run
+        # Mean 70 % of those that finished, but one of two is none to choose: 35 %.
+        write_run(tmp_path, "adam", 50, 0.7, "diverged" if seed else "finished", seed=seed, alpha=1.0)
+        write_run(tmp_path, "adam", 400, 0.3, seed=seed)
+    figure = figures_of(tmp_path)[FIGURE1]
+    np.testing.assert_allclose(points(figure.axes[0])["Adam"][:, 1], (55, 30), rtol=1e-12)
+    assert "best of several settings on these images" in heading(figure)
+    assert not marks(figure.axes[0])
+
+
+def test_caller_says_which_runs_are_the_cells(tmp_path):
+    configs = [write_run(tmp_path, "adam", batch_size, 0.3, traces=[{}] * 4) for batch_size in (50, 400)]
+    write_run(tmp_path, "adam", 50, 0.9, alpha=0.1, traces=[{"weight_norm": 7.0}] * 4)
+    figures = figures_of(tmp_path, configs)
+    np.testing.assert_allclose(points(figures[FIGURE1].axes[0])["Adam"][:, 1], (30, 30), rtol=1e-12)
+    weight_norm = figures[FLATTENING].axes[2 * ROWS.index("weight_norm")]
+    assert weight_norm.lines[0].get_ydata().tolist() == [40] * 4
+    assert not any("best of several" in heading(figure) for figure in figures.values())
+    assert figures_of(tmp_path, []) == {}
+
+
+def test_validation_is_not_called_test(tmp_path):
+    for batch_size in (50, 400):
+        write_run(tmp_path, "adam", batch_size, evaluate_on="validation")
+    figure = figures_of(tmp_path)[FIGURE1]
+    assert heading(figure).startswith("Validation accuracy after the last epoch")
+    assert "1,000 held-out training images" in heading(figure)
+    assert "tuning study: no test image was seen" in heading(figure)
+    assert figure.axes[0].get_ylabel() == "validation accuracy (%)"
+
+
+def test_heading_names_data_and_variants_and_warns_of_other_data(tmp_path):
+    for dataset in ("cifar10", "cifar100", "digits"):
+        for batch_size in (50, 400):
+            write_run(tmp_path / dataset, "adam", batch_size, dataset=dataset, precision="bf16")
+    said = "protocol lawn-laptop, 2,000 training and 1,000 test images, batch 50 to 400, 4 epochs, 1 seed bf16"
+    names = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "digits": "digits, NOT CIFAR-10 or CIFAR-100"}
+    for dataset, name in names.items():
+        assert f"{name}: {said}" in heading(figures_of(tmp_path / dataset)[FIGURE1])
+
+
+def test_free_epochs_have_a_line_per_optimizer_and_batch_size(tmp_path):
+    for free_epochs, accuracy in ((0.0, 0.5), (1.0, 0.8), (3.0, 0.6)):
+        for seed in range(2):
+            write_run(tmp_path, "adam_lawn", 50, accuracy + 0.1 * seed, seed=seed, free_epochs=free_epochs)
+        write_run(tmp_path, "sgd_lawn", 400, accuracy / 2, free_epochs=free_epochs)
+    write_run(tmp_path, "adam_lawn", 400)  # a single value
+    write_run(tmp_path, "adam", 50)  # no free phase
+    accuracy, loss = figures_of(tmp_path)[FREE].axes
+    assert list(points(accuracy)) == list(points(loss)) == legend(accuracy) == ["Adam-LAWN, 50", "SGD-LAWN, 400"]
+    # Of two numbers 0.1 apart the standard error is 0.1 / sqrt(2) / sqrt(2) = 0.05.
+    ours = [(0, 55, 50, 60), (1, 85, 80, 90), (3, 65, 60, 70)]
+    np.testing.assert_allclose(points(accuracy)["Adam-LAWN, 50"], ours, rtol=1e-9)
+    np.testing.assert_allclose(points(loss)["SGD-LAWN, 400"][:, :2], [(0, 1.25), (1, 1.4), (3, 1.3)], rtol=1e-12)
+    assert [label.get_text() for label in accuracy.get_xticklabels()] == ["0", "1", "3"]
+    assert accuracy.get_xlim()[0] < 0 < 3 < accuracy.get_xlim()[1]
+
+
+def test_free_epochs_are_compared_with_all_else_equal(tmp_path):
+    write_run(tmp_path, "adam_lawn", 50, 0.9, free_epochs=0.0, alpha=0.1)
+    write_run(tmp_path, "adam_lawn", 50, 0.8, free_epochs=1.0)
+    assert FREE not in figures_of(tmp_path)
+    write_run(tmp_path, "adam_lawn", 50, 0.7, free_epochs=2.0)
+    (axes, _) = figures_of(tmp_path)[FREE].axes
+    assert points(axes)["Adam-LAWN, 50"][:, 0].tolist() == [1, 2]
+    assert "best of several" not in heading(axes.figure)
+    write_run(tmp_path, "adam_lawn", 50, 0.1, free_epochs=2.0, alpha=0.1)
+    figure = figures_of(tmp_path)[FREE]  # as many values, and the 90 % among them
+    assert points(figure.axes[0])["Adam-LAWN, 50"][:, 0].tolist() == [0, 2]
+    assert "best of several settings on these images" in heading(figure)
+
+
+def test_larger_batches_are_lighter(tmp_path):
+    for batch_size in (50, 400, 2000):
+        for free_epochs in (0.0, 1.0):
+            write_run(tmp_path, "adam_lawn", batch_size, free_epochs=free_epochs)
+    (axes, _) = figures_of(tmp_path)[FREE].axes
+    lines = [container.lines[0] for container in axes.containers]
+    assert np.diff([np.dot(line.get_color(), (0.299, 0.587, 0.114)) for line in lines]).min() > 0.15
+
+
+def flattening_axes(figure: Figure, columns: int) -> dict[str, list[Axes]]:
+    """The row of axes of each quantity."""
+    return {name: figure.axes[columns * row : columns * (row + 1)] for row, name in enumerate(ROWS)}
+
+
+def curves(axes: Axes) -> dict[str, np.ndarray]:
+    """What is drawn as a curve: (epochs, 2) numbers by label."""
+    titles = {optimizer.title for optimizer in OPTIMIZERS.values()}
+    return {str(line.get_label()): line.get_xydata() for line in axes.lines if line.get_label() in titles}
+
+
+def test_flattening_has_a_row_per_quantity_and_a_column_per_batch_size(tmp_path):
+    for batch_size in (400, 50):
+        for optimizer in ("adam", "adam_lawn"):
+            write_run(tmp_path, optimizer, batch_size, traces=[{"weight_norm": batch_size + n} for n in range(4)])
+    figure = figures_of(tmp_path)[FLATTENING]
+    axes = flattening_axes(figure, 2)
+    assert [top.get_title() for top in axes["train_loss"]] == ["batch size 50", "batch size 400"]
+    scales = {name: row[0].get_yscale() for name, row in axes.items()}
+    assert scales == {
+        "train_loss": "log",
+        "gradient_norm": "log",
+        "logit_norm": "linear",
+        "weight_norm": "linear",
+        "angular_step": "log",
+        "hessian_eigenvalue": "log",
+    }
+    np.testing.assert_array_equal(curves(axes["weight_norm"][1])["Adam-LAWN"], [(1, 400), (2, 401), (3, 402), (4, 403)])
+    np.testing.assert_allclose(curves(axes["train_loss"][0])["Adam"], [(1, 1), (2, 1 / 2), (3, 1 / 3), (4, 1 / 4)])
+    assert all(row[0].get_ylim() == row[1].get_ylim() for row in axes.values())
+    assert legend(axes["train_loss"][0]) == ["Adam", "Adam-LAWN"]
+    assert "first 100 training images" in heading(figure)
+
+
+def test_flattening_draws_the_mean_of_seeds_in_their_range(tmp_path):
+    for seed, norm in enumerate((1.0, 2.0, 6.0)):
+        write_run(tmp_path, "adam", 50, seed=seed, traces=[{"logit_norm": norm * n} for n in range(1, 5)])
+    (axes,) = flattening_axes(figures_of(tmp_path)[FLATTENING], 1)["logit_norm"]
+    np.testing.assert_allclose(curves(axes)["Adam"], [(n, 3.0 * n) for n in range(1, 5)], rtol=1e-12)
+    (band,) = [artist for artist in axes.collections if isinstance(artist, PolyCollection)]
+    corners = {(x, y) for x, y in band.get_paths()[0].vertices}
+    assert corners == {(n, factor * n) for n in range(1, 5) for factor in (1.0, 6.0)}
+
+
+def test_what_a_logarithm_has_not_is_left_out_and_counted(tmp_path):
+    traces = [{"hessian_eigenvalue": number} for number in (8.0, -0.5, None, 2.0)]
+    write_run(tmp_path, "adam", 50, traces=[trace | {"logit_norm": None} for trace in traces])
+    figure = figures_of(tmp_path)[FLATTENING]
+    axes = flattening_axes(figure, 1)
+    np.testing.assert_array_equal(curves(axes["hessian_eigenvalue"][0])["Adam"], [(1, 8), (4, 2)])
+    assert "left out of top Hessian eigenvalue: 2 values not above 0 or not finite" in heading(figure)
+    assert "left out of logit norm: 4 values not finite" in heading(figure)
+    assert draw(tmp_path)
+
+
+def test_free_phases_end_in_a_vertical_line(tmp_path):
+    for optimizer, free_epochs in (
+        ("adam", {}),
+        ("adam_lawn", {"free_epochs": 2.0}),
+        ("sgd_lawn", {"free_epochs": 0.0}),
+    ):
+        write_run(tmp_path, optimizer, 50, traces=[{}] * 4, **free_epochs)
+    for optimizer in ("adam_lawn", "sgd_lawn"):
+        write_run(tmp_path, optimizer, 400, traces=[{}] * 4, free_epochs=1.0)
+    figure = figures_of(tmp_path)[FLATTENING]
+    for row in flattening_axes(figure, 2).values():
+        found = []
+        for axes in row:
+            upright = [line for line in axes.lines if line.get_ydata()[0] == 0 and line.get_ydata()[-1] == 1]
+            found.append({line.get_xdata()[0]: line.get_color() for line in upright if line.get_linewidth() < 1})
+        adam, sgd = OPTIMIZER_STYLES["adam_lawn"]["color"], OPTIMIZER_STYLES["sgd_lawn"]["color"]
+        assert found[0] == {2: adam, 0: sgd}
+        assert list(found[1]) == [1]
+        assert found[1][1] not in (adam, sgd)  # both end there: the colour of neither
+        assert row[0].get_xlim()[0] < 0
+    assert "end of LAWN's free phase" in heading(figure)
+
+
+def test_flattening_is_drawn_of_traced_runs_and_per_network(tmp_path):
+    write_run(tmp_path, "adam_lawn", 50, 0.9, free_epochs=0.0)  # better, but not traced
+    write_run(tmp_path, "adam_lawn", 50, 0.5, traces=[{}] * 4)
+    figures = figures_of(tmp_path)
+    (axes,) = flattening_axes(figures[FLATTENING], 1)["gradient_norm"]
+    np.testing.assert_array_equal(curves(axes)["Adam-LAWN"], [(n, TRACE["gradient_norm"]) for n in range(1, 5)])
+    write_run(tmp_path, "adam", 50, model="plain20", traces=[{}] * 4)
+    names = [name for name in figures_of(tmp_path) if name.startswith(FLATTENING)]
+    assert names == [f"{FLATTENING}-plain20", f"{FLATTENING}-vgg19"]
+
+
+def test_diverged_run_ends_in_an_x_where_it_was_measured_last(tmp_path):
+    write_run(tmp_path, "sgd", 50, outcome="diverged", traces=[{"weight_norm": 5.0}, {"weight_norm": 9.0}])
+    write_run(tmp_path, "adam", 50, traces=[{}] * 4)
+    figure = figures_of(tmp_path)[FLATTENING]
+    (axes,) = flattening_axes(figure, 1)["weight_norm"]
+    assert [line.get_xydata().tolist() for line in axes.lines if line.get_marker() == "x"] == [[[2, 9]]]
+    assert "diverged (1 of 2 runs)" in heading(figure)
+
+
+def test_each_study_gets_its_figures_and_the_same_records_the_same_bytes(tmp_path):
+    results = tmp_path / "results"
+    for free_epochs in (0.0, 1.0):
+        write_run(results, "adam_lawn", 50, free_epochs=free_epochs, traces=[{}] * 4)
+    for batch_size in (50, 400):
+        write_run(results, "adam", batch_size, dataset="digits")
+    first, second = draw(results), draw(results, tmp_path / "second")
+    names = {"cifar10-lawn-laptop": (FREE, FLATTENING), "digits-lawn-laptop": (FIGURE1,)}
+    assert first == [
+        results / study / "figures" / f"{stem}.{suffix}"
+        for study, stems in names.items()
+        for stem in stems
+        for suffix in ("png", "svg")
+    ]
+    assert {path.parent for path in second} == {tmp_path / "second" / study for study in names}
+    assert all(a.read_bytes() == b.read_bytes() for a, b in zip(first, second, strict=True))
+
+
+def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "plots.large_batch", *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+
+
+def test_command_prints_the_files_it_wrote_and_errors_are_one_line(tmp_path):
+    for batch_size in (50, 400):
+        write_run(tmp_path / "good", "adam", batch_size)
+    write_run(tmp_path / "single", "adam", 50)
+    answer = command(tmp_path / "good", "--out", tmp_path / "figures")
+    assert (answer.returncode, answer.stderr) == (0, "")
+    folder = tmp_path / "figures" / "cifar10-lawn-laptop"
+    assert answer.stdout.split() == [str(folder / f"{FIGURE1}.png"), str(folder / f"{FIGURE1}.svg")]
+    (tmp_path / "file").touch()
+    for arguments, message in [
+        ((tmp_path / "missing",), "no runs below"),
+        ((tmp_path / "single",), "nothing to draw: no study below"),
+        ((tmp_path / "good", "--out", tmp_path / "file"), "cannot write figures to"),
+    ]:
+        answer = command(*arguments)
+        assert (answer.returncode, answer.stdout) == (2, "")
+        assert answer.stderr.startswith(f"error: {message}")
+        assert answer.stderr.count("\n") == 1
+
+
+def test_no_results_are_an_error(tmp_path):
+    with pytest.raises(records.RecordsError, match="no runs below"):
+        draw(tmp_path)
+
+
+def test_help_waits_for_nothing_heavy_and_plots_do_not_know_jax():
+    code = (
+        "import sys, plots.large_batch; assert 'matplotlib' not in sys.modules\n"
+        "import plots.final, plots.flattening; sys.exit('jax' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
