@@ -13,7 +13,6 @@ import argparse
 import platform
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import jax
@@ -21,7 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from adamlab import models
-from adamlab.training.build import build_adam
+from adamlab.config import Protocol, RunConfig
+from adamlab.training.optimizers import Recipe, traced
 from adamlab.training.parallel import compile_training
 from adamlab.training.step import Normalisation, make_init, make_train_step
 
@@ -39,17 +39,17 @@ def random_data(images: int) -> dict[str, np.ndarray]:
 def jax_program(name: str, batch_size: int) -> Callable[[], None]:
     """A function that trains `CHUNK` steps in one call of the compiled program."""
     model = models.create(name, 10)
-    make_optimizer = partial(build_adam, epsilon_placement="outside")
+    make_optimizer = Recipe()
     train_chunk = compile_training(make_train_step(model, make_optimizer, Normalisation((0.5,) * 3, (0.25,) * 3)))
-    hyperparameters = {"alpha": 1e-3, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8}
-    arrays = {key: jnp.float32(value) for key, value in hyperparameters.items()}
+    arrays = traced(RunConfig("synthetic", name, Protocol("benchmark", CHUNK * batch_size, 1, batch_size)))
     state = jax.jit(make_init(model, make_optimizer, SHAPE))(jnp.int32(0), arrays)
     data = jax.device_put(random_data(CHUNK * batch_size))
+    seeds = np.zeros(CHUNK, np.uint32)  # of an augmentation that there is not
     indices = np.arange(CHUNK * batch_size, dtype=np.int32).reshape(CHUNK, batch_size)
 
     def run() -> None:
         nonlocal state
-        state, losses = train_chunk(state, data, indices)
+        state, losses = train_chunk(state, data, indices, seeds)
         jax.block_until_ready(losses)
 
     return run

@@ -66,10 +66,10 @@ _AT_256 = {
 }
 
 # On a laptop no optimizer has weight decay, so that Adam and Adam-LAWN differ in one thing.
-_LAPTOP = {"warmup_epochs": 2.0}
+_LAPTOP = {"alpha": 3e-3, "warmup_epochs": 2.0}
 _AT_50 = {
-    "adam": Cell(Hyperparameters(**_LAPTOP), "literature", _ADAM),
-    "adam_lawn": Cell(Hyperparameters(free_epochs=2.0, **_LAPTOP), "literature", _ADAM),
+    "adam": Cell(Hyperparameters(**_LAPTOP), "start", "not tuned"),
+    "adam_lawn": Cell(Hyperparameters(free_epochs=2.0, **_LAPTOP), "start", "not tuned"),
 }
 
 # By optimizer and batch size, found with `--tune`; they go before the rules below.
