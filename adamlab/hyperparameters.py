@@ -150,7 +150,7 @@ def grid_of(optimizer: str, parameter: str, study: str) -> tuple[float, ...]:
     ()
     """
     values = (MAGNITUDE if study == "magnitude" else PERTURBATION).get(parameter, ())
-    if parameter not in OPTIMIZERS[optimizer].names:
+    if not values or parameter not in OPTIMIZERS[optimizer].names:
         return ()
     default = getattr(OPTIMIZERS[optimizer].defaults, parameter)
     if parameter == "alpha":

@@ -72,14 +72,20 @@ _AT_50 = {
     "adam_lawn": Cell(Hyperparameters(free_epochs=2.0, **_LAPTOP), "start", "not tuned"),
 }
 
-# By optimizer and batch size, found with `--tune`; they go before the rules below.
+# By optimizer and batch size, found with `--tune`; they go before the starting points.
 TUNED: dict[str, dict[tuple[str, int], Cell]] = {"lawn-laptop": {}}
 
 
 def cell(protocol: str, epochs: int, optimizer: str, batch_size: int) -> Cell:
-    """What a cell is trained with.
+    """What a cell is trained with: what tuning found, or else its starting point; arguments as there."""
+    tuned = TUNED.get(protocol, {}).get((optimizer, batch_size))
+    return tuned or starting_point(protocol, epochs, optimizer, batch_size)
 
-    Where it was not tuned, alpha follows the square root rule, alpha(B) = alpha(B0) sqrt(B / B0) (Krizhevsky 2014,
+
+def starting_point(protocol: str, epochs: int, optimizer: str, batch_size: int) -> Cell:
+    """The centre of a cell's tuning grid.
+
+    Alpha follows the square root rule, alpha(B) = alpha(B0) sqrt(B / B0) (Krizhevsky 2014,
     arXiv:1404.5997, for SGD; Malladi et al. 2022, arXiv:2205.10287, for Adam), and the phases keep their share of the
     epochs.
 
@@ -89,12 +95,9 @@ def cell(protocol: str, epochs: int, optimizer: str, batch_size: int) -> Cell:
       optimizer: A name in `OPTIMIZERS`.
       batch_size: Images per step.
 
-    >>> cell("lawn-paper", 300, "adam_lawn", 4096).hyperparameters.alpha
+    >>> starting_point("lawn-paper", 300, "adam_lawn", 4096).hyperparameters.alpha
     0.004
     """
-    tuned = TUNED.get(protocol, {}).get((optimizer, batch_size))
-    if tuned:
-        return tuned
     laptop = protocol == "lawn-laptop" and optimizer in _AT_50
     start, usual_batch, usual_epochs = (_AT_50[optimizer], 50, 20) if laptop else (_AT_256[optimizer], 256, 300)
     h, share = start.hyperparameters, epochs / usual_epochs

@@ -24,12 +24,11 @@ from adamlab.command import Parser, run_main
 from adamlab.config import Protocol, RunConfig, tuning
 from adamlab.hyperparameters import OPTIMIZERS, ConfigError, Hyperparameters
 from adamlab.records import study_name
-from experiments.cells import PAPER, TABLES, Cell, cell
+from experiments.cells import PAPER, TABLES, cell, starting_point
 from experiments.options import add_common_options, choose_protocol, seeds, split_choices, split_numbers
 
 PREFIX = "lawn-"
-# The network, the batch sizes and the optimizers of each protocol where nothing else is said. CIFAR's of the paper are
-# those of its tables.
+# The network and the batch sizes of each protocol where nothing else is said; the paper's batches are in its tables.
 MODELS = {"paper": "vgg19", "laptop": "plain20", "smoke": "plain20"}
 SMALL_BATCH_SIZES = {"laptop": (50, 250), "smoke": (50, 100)}
 # Relative to the alpha that a cell starts from.
@@ -65,9 +64,7 @@ def make_configs(arguments: argparse.Namespace, dataset: str, protocol: Protocol
         (optimizer, batch_size, hyperparameters)
         for optimizer in optimizers(arguments)
         for batch_size in batch_sizes(arguments, dataset, scale)
-        for hyperparameters in variants(
-            arguments, optimizer, cell(protocol.name, protocol.epochs, optimizer, batch_size)
-        )
+        for hyperparameters in variants(arguments, protocol, optimizer, batch_size)
     ]
     runs = [
         RunConfig(
@@ -86,18 +83,19 @@ def make_configs(arguments: argparse.Namespace, dataset: str, protocol: Protocol
     return list(dict.fromkeys(runs))
 
 
-def variants(arguments: argparse.Namespace, optimizer: str, start: Cell) -> list[Hyperparameters]:
-    """The settings of a cell: its own, or a grid around it."""
-    grid = {"alpha": [start.hyperparameters.alpha]}
-    if arguments.tune:
-        grid["alpha"] = [float(f"{start.hyperparameters.alpha * factor:.3g}") for factor in TUNING_FACTORS]
+def variants(
+    arguments: argparse.Namespace, protocol: Protocol, optimizer: str, batch_size: int
+) -> list[Hyperparameters]:
+    """The settings of a cell: its own, with the lengths and factors that were asked for; or the grid to tune it on."""
+    find = starting_point if arguments.tune else cell
+    own = find(protocol.name, protocol.epochs, optimizer, batch_size).hyperparameters
+    factors = TUNING_FACTORS if arguments.tune else (1.0,)
+    grid = {"alpha": [float(f"{own.alpha * factor:.3g}") for factor in factors]}
     for name in ("free_epochs", "weight_decay"):
         asked = getattr(arguments, name)
         if asked is not None and name in OPTIMIZERS[optimizer].names:
             grid[name] = list(split_numbers(f"--{name.replace('_', '-')}", asked))
-    return [
-        replace(start.hyperparameters, **dict(zip(grid, values, strict=True))) for values in product(*grid.values())
-    ]
+    return [replace(own, **dict(zip(grid, values, strict=True))) for values in product(*grid.values())]
 
 
 def optimizers(arguments: argparse.Namespace) -> tuple[str, ...]:
@@ -123,8 +121,8 @@ def batch_sizes(arguments: argparse.Namespace, dataset: str, scale: str) -> tupl
         first = TABLES[arguments.table or 2][0]
         return SMALL_BATCH_SIZES.get(scale) or tuple(PAPER.get((dataset, first), PAPER["cifar10", first]))
     numbers = split_numbers("--batch-size", arguments.batch_size)
-    if any(number != int(number) for number in numbers):
-        raise ConfigError(f"--batch-size must be whole numbers, got {arguments.batch_size!r}")
+    if not all(number.is_integer() and number >= 1 for number in numbers):
+        raise ConfigError(f"--batch-size must be whole numbers >= 1, got {arguments.batch_size!r}")
     return tuple(int(number) for number in numbers)
 
 

@@ -25,7 +25,7 @@ trained once for all parameters.
 import argparse
 
 from adamlab.command import Parser, run_main
-from adamlab.config import Protocol, RunConfig
+from adamlab.config import Protocol, RunConfig, override
 from adamlab.hyperparameters import MAGNITUDE, OPTIMIZERS, ConfigError, grid_of, varied
 from adamlab.records import study_name
 from experiments.options import add_common_options, choose_protocol, seeds, split_choices, split_numbers
@@ -137,6 +137,7 @@ def main() -> None:
     dataset = data.load(arguments.dataset, arguments.data_dir)
     keep_compilations()
     protocol = choose_protocol(arguments, dataset, accelerator() is not None)
+    protocol = override(protocol, batch_size=arguments.batch_size)
     grid = make_grid(arguments, protocol)
     configs = make_configs(arguments, grid, dataset.name, protocol)
     height, width = dataset.train["image"].shape[1:3]

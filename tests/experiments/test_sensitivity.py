@@ -185,8 +185,21 @@ def test_digits_in_place_of_cifar10_are_said_loudly(tmp_path):
         (["--param=beta2", "--values=-0.1"], "beta2 must be in [0, 1), got -0.1"),
         (["--param=epsilon", "--values=-1e-8"], "epsilon must be a finite number >= 0, got -1e-08"),
         (["--param=epsilon", "--values=small"], "--values must be numbers separated by commas, got 'small'"),
-        (["--param=all", "--values=1"], "--values needs one --param (alpha, beta1, beta2, epsilon), got all"),
-        (["--param=epsilon", "--study=perturbation"], "--study=perturbation varies alpha, beta1, beta2, got 'epsilon'"),
+        (["--param=all", "--values=1"], "--values needs one --param (alpha, beta1, beta2, epsilon, free_epochs), got"),
+        (
+            ["--param=epsilon", "--study=perturbation"],
+            "--study=perturbation of adam varies alpha, beta1, beta2, got 'epsilon'",
+        ),
+        (["--optimizer=adam,rmsprop"], "--optimizer must be one of adam, adam_lawn, adamw, adamp, sgd, sgd_lawn"),
+        (["--optimizer=sgd", "--param=beta2"], "--study=magnitude of sgd varies alpha, beta1, got 'beta2'"),
+        (["--param=free_epochs"], "of adam varies alpha, beta1, beta2, epsilon, got 'free_epochs'"),
+        (["--optimizer=adam_lawn", "--param=free_epochs", "--values=-1"], "free_epochs must be a finite number >= 0"),
+        (
+            ["--optimizer=adam_lawn", "--param=free_epochs", "--values=3", *SMALL],
+            "free_epochs must be at most the 2 epochs, got 3.0",
+        ),
+        (["--optimizer=adamp", "--epsilon-placement=inside"], "inside is for adam, adam_lawn and adamw, got adamp"),
+        (["--trace=-1"], "trace_every must be at least 0, got -1"),
         (["--seeds=0"], "--seeds must be at least 1, got 0"),
         (["--epochs=0", *SMALL], "epochs must be at least 1, got 0"),
         (["--epochs=many"], "invalid int value: 'many'"),
@@ -211,9 +224,8 @@ def test_bad_input_gets_one_line_and_status_2(arguments, message, capsys, monkey
 
 
 def configs_of(*arguments):
-    parsed = sensitivity.parse_arguments(list(arguments))
-    grid = sensitivity.make_grid(parsed)
-    return sensitivity.make_configs(parsed, grid, "cifar10", Protocol("paper", 50_000, 10_000))
+    parsed, protocol = sensitivity.parse_arguments(list(arguments)), Protocol("paper", 50_000, 10_000)
+    return sensitivity.make_configs(parsed, sensitivity.make_grid(parsed, protocol), "cifar10", protocol)
 
 
 def test_the_default_setting_is_one_run_for_all_parameters():
@@ -223,6 +235,25 @@ def test_the_default_setting_is_one_run_for_all_parameters():
     assert len(configs_of("--param=all", "--seeds=3", "--model=plain20")) == 17 * 3
     both = {*configs_of("--param=all"), *configs_of("--param=all", "--study=perturbation")}
     assert len(both) == (17 + 13 - 1) * 2
+
+
+def test_an_optimizer_varies_what_it_has_around_its_own_defaults():
+    """Adam-LAWN: Adam's 17 settings, around one free epoch, and four other lengths. SGD: alpha and beta1 alone."""
+    lawn = configs_of("--optimizer=adam_lawn", "--model=plain20")
+    assert len(lawn) == 17 + 4
+    assert {c.hyperparameters.free_epochs for c in lawn} == {0, 1, 2, 5, 10}
+    sgd = configs_of("--optimizer=sgd", "--model=plain20", "--param=alpha")
+    assert [c.hyperparameters.alpha for c in sgd] == [0.1, 1e-3, 1e-2, 1.0, 10.0]
+    assert len(configs_of("--optimizer=adam,adam_lawn,sgd", "--model=plain20")) == 17 + 21 + 9
+    # Every run lies in a folder of its own.
+    configs = configs_of("--optimizer=adam,adam_lawn,sgd", "--seeds=2")
+    assert len({records.run_folder(Path("results"), config) for config in configs}) == len(configs)
+
+
+def test_free_phases_longer_than_the_training_are_left_out():
+    arguments = sensitivity.parse_arguments(["--optimizer=adam_lawn", "--param=free_epochs"])
+    grid = sensitivity.make_grid(arguments, Protocol("laptop", 3_000, 1_000, epochs=5))
+    assert grid == {("adam_lawn", "free_epochs"): (0.0, 1.0, 2.0, 5.0)}
 
 
 def test_options_of_a_network_go_to_that_network_alone():

@@ -13,19 +13,21 @@ from matplotlib.figure import Figure
 
 from adamlab import records
 from adamlab.config import Protocol, RunConfig
-from adamlab.hyperparameters import MAGNITUDE, PERTURBATION, Hyperparameters
-from plots.sensitivity import KINDS, compose, draw, select
+from adamlab.hyperparameters import MAGNITUDE, OPTIMIZERS, PERTURBATION, Hyperparameters, grid_of
+from plots.sensitivity import KINDS, compose, compose_all, draw, select
 
 PROTOCOL = Protocol("laptop", train_images=5_000, test_images=2_000, batch_size=100, epochs=3)
 LOSSES = (2.0, 1.0, 0.5)
 FIGURE1, FIGURE2, FIGURE3, FIGURE4 = KINDS
+ADAM = {name: MAGNITUDE[name] for name in ("alpha", "beta1", "beta2", "epsilon")}
 
 
 def write_run(out: Path, losses=LOSSES, outcome="finished", *, model="plain20", dataset="cifar10", seed=0, **changed):
     """Writes one run: its training losses, test losses ten times and accuracies a tenth of them; `changed` may be
     hyperparameters or entries of RunConfig."""
     hyper = {name: changed.pop(name) for name in list(changed) if name in MAGNITUDE}
-    config = RunConfig(dataset, model, PROTOCOL, Hyperparameters(**hyper), seed, **changed)
+    defaults = OPTIMIZERS[changed.get("optimizer", "adam")].defaults
+    config = RunConfig(dataset, model, PROTOCOL, replace(defaults, **hyper), seed, **changed)
     folder = records.run_folder(out, config)
     records.open_run(folder, config, {})
     for epoch, loss in enumerate(losses, start=1):
@@ -72,7 +74,7 @@ def heading(figure: Figure) -> str:
 
 
 def test_default_run_is_shared_by_all_panels_and_each_value_has_its_own(tmp_path):
-    write_grid(tmp_path, MAGNITUDE)
+    write_grid(tmp_path, ADAM)
     found = panels(figure_of(tmp_path))
     assert list(found) == [r"plain20, $\alpha$", r"plain20, $\beta_1$", r"plain20, $\beta_2$", r"plain20, $\epsilon$"]
     labels = [list(curves(axes)) for axes in found.values()]
@@ -85,7 +87,7 @@ def test_default_run_is_shared_by_all_panels_and_each_value_has_its_own(tmp_path
 
 
 def test_perturbations_and_magnitudes_are_told_apart_by_value(tmp_path):
-    write_grid(tmp_path, MAGNITUDE)
+    write_grid(tmp_path, ADAM)
     write_grid(tmp_path, PERTURBATION)
     write_run(tmp_path, alpha=0.003)  # a user's own value, in neither grid
     magnitude, perturbation = panels(figure_of(tmp_path)), panels(figure_of(tmp_path, FIGURE2))
@@ -315,3 +317,39 @@ def test_help_waits_for_nothing_heavy_and_plots_do_not_know_jax():
         "import plots.style; sys.exit('jax' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_other_optimizers_have_figures_of_their_own_and_are_compared_value_by_value(tmp_path):
+    for optimizer, scale in (("adam", 1.0), ("adam_lawn", 2.0), ("sgd", 3.0)):
+        for place, value in enumerate(grid_of(optimizer, "alpha", "magnitude")):
+            for seed in (0, 1):
+                losses = (9.0, scale * (1 + place) + 0.5 * seed)
+                write_run(tmp_path, losses, optimizer=optimizer, alpha=value, seed=seed)
+    figures = compose_all(records.read_runs(tmp_path))
+    names = ["figure1-training-loss", "figure3-test-loss", "figure4-test-accuracy"]
+    expected = [name + suffix for suffix in ("", "-adam_lawn", "-sgd") for name in names]
+    assert sorted(figures) == sorted([*expected, "figure-optimizers-train_loss", "figure-optimizers-test_accuracy"])
+    assert "one of SGD's hyperparameters varies" in heading(figures["figure1-training-loss-sgd"])
+    assert list(curves(panels(figures["figure1-training-loss-sgd"])[r"plain20, $\alpha$"])) == [
+        "1e-3",
+        "0.01",
+        "0.1",
+        "1",
+        "10",
+    ]
+
+    (axes,) = figures["figure-optimizers-train_loss"].axes
+    # Adam's five alphas and SGD's, from 1e-5 to 10, make seven places; SGD's begin at the third.
+    assert [axes.xaxis.get_major_formatter()(x) for x in axes.xaxis.get_majorticklocs()] == [
+        "1e-5", "1e-4", "1e-3", "0.01", "0.1", "1", "10",
+    ]  # fmt: skip
+    lines = {container.get_label(): container.lines[0].get_xydata() for container in axes.containers}
+    assert list(lines) == ["Adam", "Adam-LAWN", "SGD"]
+    # The mean of two seeds, 0.25 above the first.
+    np.testing.assert_allclose(lines["Adam-LAWN"], [[i, 2 * (1 + i) + 0.25] for i in range(5)])
+    np.testing.assert_allclose(lines["SGD"], [[2 + i, 3 * (1 + i) + 0.25] for i in range(5)])
+
+
+def test_one_optimizer_is_compared_with_nothing(tmp_path):
+    write_grid(tmp_path, ADAM)
+    assert not any("optimizers" in name for name in compose_all(records.read_runs(tmp_path)))

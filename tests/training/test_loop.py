@@ -151,6 +151,60 @@ def test_one_compilation_serves_the_whole_study(digits):
     assert program.train_chunk._cache_size() <= max(before, 1)
 
 
+def test_augmented_and_resumed_is_the_same_as_uninterrupted(digits, tmp_path):
+    config = replace(CONFIG, protocol=replace(PROTOCOL, augment=True))
+    whole = list(train(config, digits))
+    first = train(config, digits, Checkpoints(tmp_path / "checkpoint"))
+    records = [next(first) for _ in range(2)]
+    first.close()
+    resumed = list(train(config, digits, Checkpoints(tmp_path / "checkpoint")))
+    assert without_times(records[:1] + resumed) == without_times(whole)
+    assert whole[0]["train_loss"] != next(train(CONFIG, digits))["train_loss"]
+
+
+def test_augmentation_differs_from_step_to_step_and_depends_on_seed_and_epoch_alone():
+    seeds = [loop.augmentation_seeds(seed, epoch, 50) for seed, epoch in ((0, 1), (0, 1), (0, 2), (1, 1))]
+    assert all(len(set(steps.tolist())) == 50 for steps in seeds)
+    assert (seeds[0] == seeds[1]).all()
+    assert len({steps.tobytes() for steps in seeds}) == 3
+
+
+def test_validation_images_are_the_last_training_images(digits):
+    protocol = replace(PROTOCOL, evaluate_on="validation")
+    held_out = loop.evaluation_images(digits, protocol)
+    np.testing.assert_array_equal(held_out["image"], digits.train["image"][-70:])
+    assert len(digits.train["label"]) - 70 >= protocol.train_images
+
+
+def test_traced_run_trains_as_an_untraced_one_and_measures_what_numpy_does(digits, uninterrupted):
+    """Every second epoch, on the first images; the steps themselves are not touched."""
+    records = list(train(replace(CONFIG, trace_every=2), digits))
+    assert without_times(uninterrupted) == [
+        {name: record[name] for name in expected}
+        for record, expected in zip(records, without_times(uninterrupted), strict=True)
+    ]
+    assert ["gradient_norm" in record for record in records] == [False, True, False]
+
+    program, state = program_and_state(digits)
+    probe = jax.device_put(loop.subset(digits.train, loop.PROBE))
+    measured = jax.device_get(program.trace(state, probe))
+    kernels = {path: np.asarray(leaf, np.float64) for path, leaf in kernels_of(state.params).items()}
+    assert measured["layer_weight_norms"] == pytest.approx({p: np.linalg.norm(k) for p, k in kernels.items()}, rel=1e-5)
+    total = np.sqrt(sum(np.sum(kernel**2) for kernel in kernels.values()))
+    assert measured["weight_norm"] == pytest.approx(total, rel=1e-5)
+    # Adam's first step moves each of the net's parameters by alpha, where their gradient is not 0.
+    count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    assert measured["update_norm"] == pytest.approx(1e-3 * np.sqrt(count), rel=0.02)
+    assert np.isfinite(measured["hessian_eigenvalue"])
+
+
+def kernels_of(params):
+    """The convolutions' and the head's kernels by path."""
+    flat = jax.tree_util.tree_leaves_with_path(params)
+    paths = {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in flat}
+    return {path: leaf for path, leaf in paths.items() if path.endswith("/kernel")}
+
+
 def test_divergence_is_reported_with_its_step(digits):
     config = replace(CONFIG, hyperparameters=Hyperparameters(alpha=3e38))
     with pytest.raises(Diverged) as diverged:

@@ -1,0 +1,192 @@
+"""The large-batch study as a person meets it, and what its cells are trained with."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from io import StringIO
+from pathlib import Path
+from statistics import mean, stdev
+
+import pytest
+from rich.console import Console
+
+from adamlab import command, records
+from adamlab.config import PROTOCOLS, RunConfig, tuning
+from adamlab.hyperparameters import OPTIMIZERS, Hyperparameters
+from experiments import cell_tables, cells, large_batch
+
+ROOT = Path(__file__).parents[2]
+SMALL = ["--dataset=digits", "--protocol=smoke", "--optimizer=adam_lawn", "--seeds=1"]
+
+
+def configs_of(*arguments, dataset="cifar10", protocol="lawn-paper"):
+    return large_batch.make_configs(large_batch.parse_arguments(list(arguments)), dataset, PROTOCOLS[protocol])
+
+
+def cells_of(configs):
+    return {(config.optimizer, config.protocol.batch_size) for config in configs}
+
+
+def test_tables_are_the_papers():
+    """Table 1 has AdamP and Adam-LAWN at 256 and 10k; table 2 SGD, Adam and their LAWN variants at 256, 4k and 10k."""
+    assert cells_of(configs_of("--table=1")) == {(o, b) for o in ("adamp", "adam_lawn") for b in (256, 10_000)}
+    rows = ("sgd", "sgd_lawn", "adam", "adam_lawn")
+    for dataset in ("cifar10", "cifar100"):
+        configs = configs_of("--table=2", dataset=dataset)
+        assert cells_of(configs) == {(o, b) for o in rows for b in (256, 4_000, 10_000)}
+        assert len(configs) == 12 * 3  # "we report the average test metric over 3 runs"
+        assert {(c.model, c.protocol.epochs, c.protocol.augment) for c in configs} == {("vgg19", 300, True)}
+
+
+def test_every_cell_has_hyperparameters_with_an_origin():
+    for protocol, batch_sizes in (
+        ("lawn-paper", (256, 4_000, 10_000)),
+        ("lawn-laptop", (50, 250)),
+        ("lawn-smoke", (50,)),
+    ):
+        epochs = PROTOCOLS[protocol].epochs
+        for optimizer in OPTIMIZERS:
+            for batch_size in batch_sizes:
+                found = cells.cell(protocol, epochs, optimizer, batch_size)
+                assert found.origin in ("paper", "literature", "tuned", "start")
+                assert found.source
+                shape = replace(PROTOCOLS[protocol], train_images=10_000, batch_size=batch_size)
+                RunConfig("cifar10", "vgg19", shape, found.hyperparameters, optimizer=optimizer)  # can be run
+
+
+def test_alpha_follows_the_square_root_rule_and_phases_keep_their_share():
+    small, large = (cells.starting_point("lawn-paper", 300, "sgd", size).hyperparameters for size in (256, 1024))
+    assert (small.alpha, large.alpha) == (0.1, 0.2)
+    short = cells.starting_point("lawn-paper", 30, "adam_lawn", 256).hyperparameters
+    assert (short.free_epochs, short.warmup_epochs) == (0.5, 1.0)
+
+
+def test_tuning_looks_at_training_images_that_are_not_trained_on():
+    protocol = tuning(PROTOCOLS["lawn-paper"], available=50_000)
+    assert (protocol.train_images, protocol.test_images, protocol.evaluate_on) == (45_000, 5_000, "validation")
+    # A subset need not be made smaller, since there are images beyond it.
+    protocol = tuning(PROTOCOLS["lawn-laptop"], available=50_000)
+    assert (protocol.train_images, protocol.test_images) == (2_000, 2_000)
+    arguments = large_batch.parse_arguments(["--tune", "--batch-size=256"])
+    configs = large_batch.make_configs(arguments, "cifar10", protocol)
+    assert {config.seed for config in configs} == {0}
+    for optimizer in ("adam", "adam_lawn"):
+        alphas = sorted(config.hyperparameters.alpha for config in configs if config.optimizer == optimizer)
+        assert alphas == pytest.approx([alphas[1] / 3, alphas[1], alphas[1] * 3], rel=0.01)
+    study = records.run_folder(Path("out"), configs[0]).parts[1]
+    assert study == "cifar10-lawn-laptop-tuning"
+
+
+def test_grids_vary_what_an_optimizer_has():
+    configs = configs_of("--optimizer=adam,adam_lawn", "--batch-size=256", "--free-epochs=0,1,5", "--seeds=1")
+    assert [c.hyperparameters.free_epochs for c in configs if c.optimizer == "adam_lawn"] == [0, 1, 5]
+    assert len(configs) == 4
+    folders = {records.run_folder(Path("out"), config) for config in configs_of("--table=2", "--free-epochs=0,1,5")}
+    assert len(folders) == (2 * 3 + 2 * 3 * 3) * 3
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """A real process: Adam-LAWN on the digits at two batch sizes and two lengths of the free phase."""
+    out = tmp_path_factory.mktemp("study")
+    arguments = [*SMALL, "--batch-size=50,100", "--free-epochs=0,1", "--epochs=4", f"--out={out}"]
+    command_line = [sys.executable, "-m", "experiments.large_batch", *arguments]
+    process = subprocess.run(command_line, cwd=ROOT, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    return out, process.stdout, process.stderr
+
+
+def test_a_study_gives_records_a_table_and_figures(study):
+    out, output, errors = study
+    table = records.load(out)
+    assert errors == ""
+    assert len(table) == 2 * 2 * 4
+    assert (table["outcome"] == "finished").all()
+    assert set(table["optimizer"]) == {"adam_lawn"}
+    assert (
+        "4 runs of 4 epochs on digits: protocol lawn-smoke, 200 training and 100 test images, batch 50, 100" in output
+    )
+    figures = {Path(line.removeprefix("figure: ")) for line in output.splitlines() if line.startswith("figure: ")}
+    assert {path.name for path in figures} == {"figure1-batch-size.png", "figure-free-epochs.png"}
+    assert all(path.exists() for path in figures)
+
+
+def test_the_table_shows_the_records(study):
+    out, output, _ = study
+    for run in records.read_runs(out):
+        line = next(
+            line for line in output.splitlines() if f"E_free {run.config.hyperparameters.free_epochs:g} " in line
+        )
+        assert f"{100 * run.epochs[-1]['test_accuracy']:.2f} (1)" in line
+
+
+def write_run(out, config, accuracies, outcome="finished"):
+    folder = records.run_folder(out, config)
+    records.open_run(folder, config, {})
+    for epoch, accuracy in enumerate(accuracies, start=1):
+        record = {"epoch": epoch, "train_loss": 1.0, "test_loss": 2.0, "test_accuracy": accuracy}
+        records.append(folder, record)
+    records.append(folder, {"outcome": outcome})
+
+
+def printed(function, *arguments):
+    console = Console(record=True, width=200, file=StringIO())
+    function(console, *arguments)
+    return console.export_text()
+
+
+def test_the_papers_number_stands_beside_mean_standard_error_and_n(tmp_path):
+    configs = configs_of("--optimizer=sgd", "--batch-size=256,10000")
+    accuracies = [0.93, 0.94, 0.96]
+    for config, accuracy in zip(configs, [*accuracies, 0.5, 0.6, 0.0], strict=True):
+        write_run(tmp_path, config, [0.1, accuracy], "finished" if accuracy else "diverged")
+    text = printed(cell_tables.print_cells, tmp_path, configs)
+    error = 100 * stdev(accuracies) / 3**0.5
+    assert f"{100 * mean(accuracies):.2f} ± {error:.2f} (3), paper 93.99" in text
+    assert "55.00 ± 5.00 (2), 1 diverged, paper 92.99" in text
+    assert "SGD, batch 256: alpha 0.1, beta1 0.9, weight_decay 0.0005, warmup_epochs 10 (literature: " in text
+
+
+def test_tuning_prints_the_best_setting_first_and_divergence_last(tmp_path):
+    protocol = tuning(PROTOCOLS["lawn-laptop"], 50_000)
+    settings = [replace(Hyperparameters(), alpha=alpha) for alpha in (0.001, 0.003, 0.01)]
+    configs = [RunConfig("cifar10", "plain20", protocol, setting) for setting in settings]
+    for config, accuracy in zip(configs, (0.3, 0.4, 0.0), strict=True):
+        write_run(tmp_path, config, [accuracy], "finished" if accuracy else "diverged")
+    rows = [line for line in printed(cell_tables.print_tuning, tmp_path, configs).splitlines() if line.startswith("│")]
+    assert ["40.00%" in rows[0], "30.00%" in rows[1], "diverged" in rows[2]] == [True] * 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--table=3"], "invalid choice: 3"),
+        (["--table=1", "--optimizer=adam"], "give --table or --optimizer, got 1 and adam"),
+        (
+            ["--optimizer=lars"],
+            "--optimizer must be one of adam, adam_lawn, adamw, adamp, sgd, sgd_lawn, lamb_lawn, got",
+        ),
+        (["--dataset=imagenet2012"], "invalid choice: 'imagenet2012'"),
+        (["--batch-size=many"], "--batch-size must be numbers separated by commas, got 'many'"),
+        (["--batch-size=2.5"], "--batch-size must be whole numbers >= 1, got '2.5'"),
+        (["--batch-size=0"], "--batch-size must be whole numbers >= 1, got '0'"),
+        (["--batch-size=nan"], "--batch-size must be whole numbers >= 1, got 'nan'"),
+        (["--optimizer=adam", "--free-epochs=1"], "--free-epochs is for adam_lawn, sgd_lawn, lamb_lawn, got adam"),
+        (["--optimizer=adam_lawn", "--weight-decay=1"], "--weight-decay is for adam, adamw, adamp, sgd, sgd_lawn, got"),
+        (["--free-epochs=-1"], "free_epochs must be a finite number >= 0, got -1.0"),
+        ([*SMALL, "--free-epochs=3"], "free_epochs + warmup_epochs must be less than the 3 epochs, got 3.0 + 0.1"),
+        ([*SMALL, "--batch-size=500"], "batch_size must be at most the number of training images, 200, got 500"),
+        (["--seeds=0"], "--seeds must be at least 1, got 0"),
+    ],
+)
+def test_bad_input_gets_one_line_and_status_2(arguments, message, capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["large_batch", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        command.run_main(large_batch.main, "experiments.large_batch")
+    error = capsys.readouterr().err
+    assert stop.value.code == 2
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert message in error
+    assert list(tmp_path.iterdir()) == []  # nothing half-written
