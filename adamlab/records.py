@@ -4,15 +4,18 @@
         config.json     the configuration and its provenance, written once, whole or not at all
         metrics.jsonl   one line per epoch, appended; the last line says how the run ended
         checkpoint/     only while the run is unfinished
+        lock            only while a process works on the run; says which
 
 Nothing here knows JAX: figures and tables are made on machines that never train.
 """
 
+import fcntl
 import json
 import os
 import platform
 import subprocess
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -29,6 +32,10 @@ SCHEMA = 1
 
 class RecordsError(Exception):
     """A results folder that cannot be used. The message is one line and names the path."""
+
+
+class Held(RecordsError):
+    """A run that another process is working on. The message says which."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +55,11 @@ class Run:
     provenance: dict[str, Any]
     epochs: list[dict[str, Any]]
     outcome: dict[str, Any] | None
+
+    @property
+    def ending(self) -> str:
+        """`finished`, `diverged` or `unfinished`."""
+        return self.outcome["outcome"] if self.outcome else "unfinished"
 
 
 def run_folder(out: Path, config: RunConfig) -> Path:
@@ -138,6 +150,38 @@ def read_run(folder: Path) -> Run:
     return Run(folder, config, provenance, epochs, outcomes[-1] if outcomes else None)
 
 
+@contextmanager
+def hold(folder: Path) -> Iterator[None]:
+    """Keeps a run to this process until the block ends or the process does, however it ends.
+
+    Raises:
+      Held: Another process has it.
+      RecordsError: The folder cannot be written.
+    """
+    path = folder / "lock"
+    while True:
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise RecordsError(f"cannot write results to {folder}: {error.strerror}") from None
+        with os.fdopen(descriptor, "r+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise Held(f"{folder} is being worked on by {file.read() or 'another process'}") from None
+            # Its last holder may have removed the file between our opening and our locking it.
+            if not path.exists() or path.stat().st_ino != os.fstat(descriptor).st_ino:
+                continue
+            file.truncate()
+            file.write(f"process {os.getpid()} on {platform.node()}")
+            file.flush()
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return
+
+
 def append(folder: Path, record: dict[str, Any]) -> None:
     """Adds one line to the run's metrics and waits until the disk has it.
 
@@ -206,7 +250,7 @@ def load(results: str | Path) -> "pd.DataFrame":
     for run in read_runs(Path(results)):
         shared = flatten(run.config.to_dict()) | {
             "setting": run.config.setting,
-            "outcome": run.outcome["outcome"] if run.outcome else "unfinished",
+            "outcome": run.ending,
         }
         rows += [shared | record for record in run.epochs or [{"epoch": 0}]]
     return pd.DataFrame(rows)

@@ -1,6 +1,6 @@
 """Prints the large-batch study's results: the paper's table beside ours, and what tuning found."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from math import sqrt
 from pathlib import Path
@@ -57,19 +57,18 @@ def print_tuning(console: Console, out: Path, configs: Sequence[RunConfig]) -> N
         for name in ("setting", "accuracy", "loss", "training loss"):
             table.add_column(name, justify="left" if name == "setting" else "right")
         for run in sorted(runs, key=_accuracy, reverse=True):
-            last = run.epochs[-1] if _accuracy(run) >= 0 else None
-            numbers = (
-                [f"{last['test_accuracy']:.2%}", f"{last['test_loss']:.3f}", f"{last['train_loss']:.3f}"]
-                if last
-                else []
-            )
-            table.add_row(run.config.setting, *(numbers or ["diverged"]))
+            last = run.epochs[-1] if run.ending == "finished" else None
+            if last:
+                numbers = [f"{last['test_accuracy']:.2%}", f"{last['test_loss']:.3f}", f"{last['train_loss']:.3f}"]
+            else:
+                numbers = [run.ending]
+            table.add_row(run.config.setting, *numbers)
         console.print(table)
 
 
 def _accuracy(run: Run) -> float:
-    """After the last epoch; below every accuracy for a run that diverged."""
-    return run.epochs[-1]["test_accuracy"] if run.outcome and run.outcome["outcome"] == "finished" else -1.0
+    """After the last epoch; below every accuracy for a run that did not get there."""
+    return run.epochs[-1]["test_accuracy"] if run.ending == "finished" else -1.0
 
 
 def _read_cells(out: Path, configs: Sequence[RunConfig]) -> dict[tuple[Line, int], list[Run]]:
@@ -91,16 +90,16 @@ def _label(line: Line, lines: list[Line]) -> str:
 
 
 def _cell_text(runs: list[Run], dataset: str) -> str:
-    """`93.84 ± 0.10 (3), paper 93.91`; runs that diverged are said, not averaged."""
+    """`93.84 ± 0.10 (3), paper 93.91`; runs that did not get there are said, not averaged."""
     if not runs:
         return ""
-    finished = [100 * _accuracy(run) for run in runs if _accuracy(run) >= 0]
+    finished = [100 * _accuracy(run) for run in runs if run.ending == "finished"]
     parts = []
     if finished:
         error = f" ± {stdev(finished) / sqrt(len(finished)):.2f}" if len(finished) > 1 else ""
         parts.append(f"{mean(finished):.2f}{error} ({len(finished)})")
-    if len(finished) < len(runs):
-        parts.append(f"{len(runs) - len(finished)} diverged")
+    for ending, count in Counter(run.ending for run in runs).items():
+        parts += [f"{count} {ending}"] if ending != "finished" else []
     config = runs[0].config
     published = PAPER.get((dataset, config.optimizer), {}).get(config.protocol.batch_size)
     return ", ".join(parts + ([f"paper {published:.2f}"] if published else []))

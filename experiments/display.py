@@ -64,17 +64,25 @@ class Display:
     @contextmanager
     def running(self, configs: Sequence[RunConfig]) -> Iterator[None]:
         """The display of a grid, from its first run to its last."""
-        self._runs, self._number, self._skipped = len(configs), 0, 0
+        self._runs, self._number, self._skipped, self._held = len(configs), 0, 0, 0
         self._total = sum(_steps(config) for config in configs)
         with self._progress:
             self._task = self._progress.add_task("", total=self._total, status="")
             yield
         if self._skipped:
             self.console.print(f"{self._skipped} of {self._runs} runs were finished before and not trained again.")
+        if self._held:
+            self.console.print(f"{self._held} of {self._runs} runs are left to other processes.")
 
     def skip(self, config: RunConfig) -> None:
         """A run was finished before."""
         self._number, self._skipped = self._number + 1, self._skipped + 1
+        self._drop(_steps(config))
+
+    def held(self, config: RunConfig, message: str) -> None:
+        """Another process is working on a run: it is left out."""
+        self._number, self._held = self._number + 1, self._held + 1
+        self.console.print(f"run {self._number} of {self._runs}: {message}")
         self._drop(_steps(config))
 
     def start(self, config: RunConfig, done: int) -> None:

@@ -34,29 +34,43 @@ def run_grid(configs: Sequence[RunConfig], dataset: Dataset, out: Path, display:
 
 
 def run_one(config: RunConfig, dataset: Dataset, folder: Path, provenance: dict, display: Display) -> None:
-    """Trains one configuration from where its folder left off to its outcome."""
+    """Trains one configuration from where its folder left off to its outcome, unless another process is at it."""
     run = records.open_run(folder, config, provenance)
-    checkpoints = Checkpoints(folder / "checkpoint")
     if run.outcome is None:
-        done = checkpoints.latest_epoch() or 0
-        if done > len(run.epochs):  # records were lost: no part of this run can be trusted
-            checkpoints.delete()
-            done = 0
-        records.keep_epochs(folder, done)
-        display.start(config, done)
         try:
-            for record in train(config, dataset, checkpoints, display.step):
-                records.append(folder, record)
-                display.epoch(record)
-            outcome = {"outcome": "finished"}
-        except Diverged as diverged:
-            outcome = {"outcome": "diverged", "epoch": diverged.epoch, "step": diverged.step}
-        finally:
-            checkpoints.close()
-        records.append(folder, outcome)
-        display.end(outcome)
+            with records.hold(folder):
+                _train_held(config, dataset, folder, display)
+        except records.Held as held:
+            display.held(config, str(held))
     else:
         display.skip(config)
+        shutil.rmtree(folder / "checkpoint", ignore_errors=True)
+
+
+def _train_held(config: RunConfig, dataset: Dataset, folder: Path, display: Display) -> None:
+    """Trains a run that is this process' alone."""
+    run = records.read_run(folder)
+    if run.outcome is not None:  # the process that had it before has finished it meanwhile
+        display.skip(config)
+        return
+    checkpoints = Checkpoints(folder / "checkpoint")
+    done = checkpoints.latest_epoch() or 0
+    if done > len(run.epochs):  # records were lost: no part of this run can be trusted
+        checkpoints.delete()
+        done = 0
+    records.keep_epochs(folder, done)
+    display.start(config, done)
+    try:
+        for record in train(config, dataset, checkpoints, display.step):
+            records.append(folder, record)
+            display.epoch(record)
+        outcome = {"outcome": "finished"}
+    except Diverged as diverged:
+        outcome = {"outcome": "diverged", "epoch": diverged.epoch, "step": diverged.step}
+    finally:
+        checkpoints.close()
+    records.append(folder, outcome)
+    display.end(outcome)
     shutil.rmtree(folder / "checkpoint", ignore_errors=True)
 
 

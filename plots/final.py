@@ -121,7 +121,7 @@ def draw_final(
     for sign in (-1, 1):
         axes.update_datalim(np.stack([xs, means + sign * np.nan_to_num(errors)], axis=1))
     for x, runs in line.items():
-        if any(style.outcome(run) == "diverged" for run in runs):
+        if any(run.ending == "diverged" for run in runs):
             below = sum(mark.get_marker() == "x" and np.ravel(mark.get_xdata())[0] == x for mark in axes.lines)
             level = 0.04 + 0.07 * below  # of the lines which diverged there, one above the other
             axes.plot(x, level, transform=axes.get_xaxis_transform(), **style.diverged_mark(look))
@@ -168,14 +168,14 @@ def evaluated(runs: Sequence[Run]) -> str:
 
 def diverged(runs: Iterable[Run]) -> str:
     """How many of an entry's runs diverged, for the legend; empty if none did."""
-    outcomes = [style.outcome(run) for run in runs]
+    outcomes = [run.ending for run in runs]
     count = outcomes.count("diverged")
     return f"\n({count} of {len(outcomes)} diverged)" if count else ""
 
 
 def reading(runs: Sequence[Run]) -> list[str]:
     """How to read the points, for the heading."""
-    outcomes = [style.outcome(run) for run in runs]
+    outcomes = [run.ending for run in runs]
     notes = ["mean of seeds, bars: standard error"] if len({run.config.seed for run in runs}) > 1 else []
     for ending, note in (("diverged", r"$\times$: diverged, not in the mean"), ("unfinished", "unfinished, left out")):
         count = outcomes.count(ending)

@@ -112,7 +112,7 @@ def compose_one(cells: Mapping[Cell, Sequence[Run]], several: bool) -> Figure:
 
 def reading(runs: Sequence[Run], several: bool) -> list[str]:
     """How to read the lines, for the heading: what they are, where phases end, what is left out."""
-    outcomes = [style.outcome(run) for run in runs]
+    outcomes = [run.ending for run in runs]
     notes = ["all but the training loss measured on the first 100 training images"]
     notes += ["each line: best of several settings on these images"] if several else []
     notes += ["line: mean of seeds, band: smallest to largest"] if len({run.config.seed for run in runs}) > 1 else []
@@ -135,7 +135,7 @@ def draw_line(axes: Axes, runs: Sequence[Run], metric: str, optimizer: str) -> N
         axes.fill_between(epochs, low, high, color=look["color"], alpha=0.16, linewidth=0, zorder=1.5)
     for run in runs:
         numbers, _ = drawable(run, metric)
-        if style.outcome(run) == "diverged" and numbers:
+        if run.ending == "diverged" and numbers:
             axes.plot(max(numbers), numbers[max(numbers)], **style.diverged_mark(look))
 
 

@@ -147,12 +147,12 @@ def _draw_row(figure: "Figure", panels: "dict[SubplotSpec, list[Run]]", paramete
 
 def _legend_label(value: float, runs: list[Run], parameter: str) -> str:
     """The value, whether it is the default, and which networks did not finish it, on how many of their seeds."""
-    from plots.style import format_value, outcome
+    from plots.style import format_value
 
     label = format_value(value) + (", default" if value == _default(runs, parameter) else "")
     seeds = Counter(run.config.model for run in runs)
     for ending in ("diverged", "unfinished"):
-        ended = Counter(run.config.model for run in runs if outcome(run) == ending)
+        ended = Counter(run.config.model for run in runs if run.ending == ending)
         if ended == seeds:
             return f"{label} ({ending})"
         for model, count in ended.items():
@@ -169,7 +169,7 @@ def _heading(runs: list[Run], kind: Kind) -> list[tuple[str, dict[str, Any]]]:
     from plots import style
 
     metric, seeds = style.METRICS[kind.metric], {run.config.seed for run in runs}
-    outcomes = Counter(style.outcome(run) for run in runs)
+    outcomes = Counter(run.ending for run in runs)
     notes = ["line: mean of seeds, band: smallest to largest"] if len(seeds) > 1 else []
     notes += [r"$\times$: diverged"] if outcomes["diverged"] else []
     notes += [f"triangles at the upper edge: above {metric.ceiling}"] if style.exceeds_axis(runs, kind.metric) else []

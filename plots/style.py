@@ -107,11 +107,6 @@ def format_value(value: float) -> str:
     return f"{float(mantissa):.12g}e{int(exponent)}"
 
 
-def outcome(run: Run) -> str:
-    """`finished`, `diverged` or `unfinished`."""
-    return run.outcome["outcome"] if run.outcome else "unfinished"
-
-
 def diverged_mark(look: dict[str, Any]) -> dict[str, Any]:
     """The properties of the x which says that a run diverged, from those of its curve."""
     on_top = {"linestyle": "", "zorder": 5, "clip_on": False, "in_layout": False}
@@ -172,7 +167,7 @@ def draw_curves(
         mark = diverged_mark(styles[value])
         above = mark | {"marker": CARETUP, "markersize": 7, "markeredgewidth": None}
         axes.plot(epochs[mean > ceiling], mean[mean > ceiling].clip(max=ceiling), **above)
-        diverged = [run for run in seeds if outcome(run) == "diverged"]
+        diverged = [run for run in seeds if run.ending == "diverged"]
         ends = [seed_statistics([run], metric)[:2, -1] for run in diverged if run.epochs]
         for epoch, number in ends:
             axes.plot(epoch, min(number, ceiling), **mark)

@@ -124,3 +124,25 @@ def test_reading_records_does_not_import_jax(folder):
     code = f"import sys, adamlab.records as r; r.load({str(folder)!r}); sys.exit('jax' in sys.modules)"
     records.append(folder, epoch(1))
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from adamlab.records import hold
+with hold(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_run_belongs_to_one_process_until_it_ends_even_by_a_kill(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", HOLDER, tmp_path], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(records.Held, match=rf"by process {holder.pid} on "), records.hold(tmp_path):
+            raise AssertionError("held twice")
+        holder.kill()
+    assert (tmp_path / "lock").exists()  # nobody was left to remove it
+    with records.hold(tmp_path):
+        assert (tmp_path / "lock").read_text().startswith(f"process {os.getpid()} on ")
+    assert list(tmp_path.iterdir()) == []

@@ -133,6 +133,20 @@ def test_killed_and_continued_is_the_same_as_uninterrupted(longer, tmp_path, lin
     assert all_records(tmp_path) == longer
 
 
+def test_two_processes_share_a_study_and_never_a_run(longer, tmp_path):
+    first = start([*LONGER, f"--out={tmp_path}"])
+    wait_for_lines(tmp_path, 2, first)
+    status, output, errors = finish([*LONGER, f"--out={tmp_path}"])
+    assert status == 0, errors
+    assert f"is being worked on by process {first.pid} on " in output
+    assert "1 of 2 runs are left to other processes" in output
+    _, errors = first.communicate()
+    assert first.returncode == 0, errors
+    finish([*LONGER, f"--out={tmp_path}"])  # what each left to the other
+    assert all_records(tmp_path) == longer
+    assert list(tmp_path.rglob("lock")) == []
+
+
 def test_ctrl_c_says_how_to_continue(longer, tmp_path):
     process = start([*LONGER, f"--out={tmp_path}"])
     wait_for_lines(tmp_path, 3, process)
