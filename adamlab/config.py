@@ -147,7 +147,9 @@ class RunConfig:
 
     @property
     def setting(self) -> str:
-        """What differs from Adam's default setting and the protocol's batch size, as one readable word.
+        """What differs from Adam's default setting, as one readable word.
+
+        In a study of batch sizes, one with a phased schedule, also a batch that is not the protocol's usual one.
 
         >>> RunConfig("digits", "plain20", PROTOCOLS["smoke"], Hyperparameters(alpha=0.01)).setting
         'alpha=0.01'
@@ -157,7 +159,7 @@ class RunConfig:
         defaults, usual = asdict(OPTIMIZERS[self.optimizer].defaults), PROTOCOLS.get(self.protocol.name)
         changed = {name: value for name, value in asdict(self.hyperparameters).items() if value != defaults[name]}
         words = [] if self.optimizer == "adam" else [self.optimizer]
-        if usual is not None and self.protocol.batch_size != usual.batch_size:
+        if usual and usual.schedule == "phases" and self.protocol.batch_size != usual.batch_size:
             words.append(f"batch={self.protocol.batch_size}")
         words += [f"{name}={value}" for name, value in changed.items()]
         return ",".join(words) or "default"

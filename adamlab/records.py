@@ -9,7 +9,6 @@
 Nothing here knows JAX: figures and tables are made on machines that never train.
 """
 
-import fcntl
 import json
 import os
 import platform
@@ -158,6 +157,8 @@ def hold(folder: Path) -> Iterator[None]:
       Held: Another process has it.
       RecordsError: The folder cannot be written.
     """
+    import fcntl  # here, since Windows lacks it: records can be read and drawn there
+
     path = folder / "lock"
     while True:
         try:

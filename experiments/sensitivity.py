@@ -7,6 +7,7 @@ one hyperparameter at a time, the others at their defaults, on a plain CNN and o
   python -m experiments.sensitivity --param=all                        figures 1, 3, 4, all panels
   python -m experiments.sensitivity --param=all --study=perturbation   figure 2
   python -m experiments.sensitivity --optimizer=adam,adam_lawn         is Adam-LAWN less sensitive? (ours alone)
+  python -m experiments.sensitivity --report                           sensitivity indices of what was trained
 
 On a CPU the first one takes 12 minutes on two cores of a 2.8 GHz Xeon (protocol laptop) and ends with plain20 best at
 the default alpha, ResNet-34 fitting fastest at 1e-4 and classifying best at the default.
@@ -23,12 +24,17 @@ trained once for all parameters.
 """
 
 import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from adamlab.command import Parser, run_main
 from adamlab.config import Protocol, RunConfig, override
 from adamlab.hyperparameters import MAGNITUDE, OPTIMIZERS, ConfigError, grid_of, varied
 from adamlab.records import study_name
 from experiments.options import add_common_options, choose_protocol, seeds, split_choices, split_numbers
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 MODELS = ("plain20", "resnet34")
 # The values of each hyperparameter that is varied of an optimizer.
@@ -58,6 +64,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         default="outside",
         help="of the root: outside as in PyTorch (default), inside as in the paper's Algorithm 1",
     )
+    add("--report", action="store_true", help="train nothing: print the sensitivity indices of the records in --out")
     add_common_options(parser)
     return parser.parse_args(argv)
 
@@ -117,9 +124,31 @@ def make_configs(arguments: argparse.Namespace, grid: Grid, dataset: str, protoc
     return list(dict.fromkeys(runs))
 
 
+def report(results: Path) -> None:
+    """Prints the indices of every study below `results`, and draws its figures."""
+    from rich.console import Console
+
+    from experiments.report import print_report
+    from plots.sensitivity import draw
+
+    console = Console(highlight=False, soft_wrap=True)
+    print_report(console, results)
+    print_figures(console, draw(results))
+
+
+def print_figures(console: "Console", paths: "list[Path]") -> None:
+    """Says where the figures are."""
+    for path in paths:
+        if path.suffix == ".png":
+            console.print(f"figure: {path}")
+
+
 def main() -> None:
     """Trains the study, prints its tables, draws its figures."""
     arguments = parse_arguments()
+    if arguments.report:
+        report(arguments.out)
+        return
     # Everything that can be refused is refused before the heavy imports; from here on it takes seconds.
     unknown = Protocol("unknown", 1, 1, batch_size=1, epochs=10**6)
     make_configs(arguments, make_grid(arguments, unknown), arguments.dataset, unknown)
@@ -147,9 +176,7 @@ def main() -> None:
         console.print(f"[bold yellow]{dataset.note}[/]")
     run_grid(configs, dataset, arguments.out, Display(console))
     print_tables(console, arguments.out, configs, grid)
-    for path in draw(arguments.out / study_name(configs[0])):
-        if path.suffix == ".png":
-            console.print(f"figure: {path}")
+    print_figures(console, draw(arguments.out / study_name(configs[0])))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ Each study (data set and protocol) gets its figures, as PNG and SVG: training lo
 and over small perturbations (figure 2), test loss (figure 3) and test accuracy (figure 4). Only what was trained is
 drawn: one panel per network and hyperparameter that was varied. The figures of optimizers other than Adam, which the
 paper has not, end in their names; where there are several, they are compared after the last epoch, value by value.
+Where several hyperparameters were varied, they are ranked by how much they matter (`adamlab.analysis.sensitivity`).
 
 Source: Madan and Wu, "Hyperparameter Sensitivity Analysis for Adam Optimization on Deep CNNs".
 """
@@ -118,6 +119,7 @@ def compose(runs: list[Run], kind: Kind, optimizer: str = "adam") -> "Figure | N
 def compose_all(runs: list[Run]) -> "dict[str, Figure]":
     """Every figure of one study, by the name of its file; those without a panel are missing."""
     from plots.comparison import compose_comparison
+    from plots.ranking import compose_ranking
 
     studied = [name for name in OPTIMIZERS if any(run.config.optimizer == name for run in runs)]
     figures = {
@@ -125,6 +127,7 @@ def compose_all(runs: list[Run]) -> "dict[str, Figure]":
         for optimizer in studied
         for kind in KINDS
     }
+    figures |= {"figure-ranking": compose_ranking(runs)}
     figures |= {f"figure-optimizers-{name}": compose_comparison(runs, name) for name in ("train_loss", "test_accuracy")}
     return {name: figure for name, figure in figures.items() if figure is not None}
 

@@ -7,7 +7,7 @@ import numpy as np
 import optax
 import pytest
 
-from adamlab.analysis import top_hessian_eigenvalue, trace
+from adamlab.analysis.flattening import top_hessian_eigenvalue, trace
 from adamlab.models.layers import conv2d
 
 RNG = np.random.default_rng(0)

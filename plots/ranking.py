@@ -1,0 +1,136 @@
+"""Which hyperparameter matters most: a sensitivity index of each, with its confidence interval, from high to low."""
+
+import math
+from collections import defaultdict
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from adamlab.analysis.sensitivity import Floats, bootstrap, clip, coordinate, expected_excess_loss
+from adamlab.hyperparameters import MAGNITUDE, OPTIMIZERS
+from adamlab.records import Run
+from plots import style
+from plots.sensitivity import SYMBOLS, select
+from plots.studies import heading
+
+METRICS = {"train_loss": "training loss", "test_loss": "test loss"}
+CLASSES = {"cifar100": 100}  # all others have 10
+
+
+class Curve(NamedTuple):
+    """A hyperparameter's losses after the last epoch: what the indices of `adamlab.analysis.sensitivity` take.
+
+    Args:
+      values: Of the hyperparameter, ascending.
+      positions: In decades.
+      losses: Clipped at a guess's, float64 (values, seeds).
+      default: The row of the default value.
+      runs: What they are from.
+    """
+
+    values: list[float]
+    positions: list[float]
+    losses: Floats
+    default: int
+    runs: list[Run]
+
+
+def curves(runs: list[Run], model: str, optimizer: str, metric: str) -> dict[str, Curve]:
+    """The curve of each hyperparameter that was varied over orders of magnitude.
+
+    Args:
+      runs: One study's runs.
+      model: A network.
+      optimizer: An optimizer.
+      metric: `train_loss` or `test_loss`.
+
+    Returns:
+      By hyperparameter. Seeds that have not ended at every value are left out, curves without a seed or with a single
+      value as well.
+    """
+    found = {}
+    for parameter in MAGNITUDE:
+        ended: dict[float, dict[int, Run]] = defaultdict(dict)
+        for run in select(runs, model, parameter, "magnitude", optimizer):
+            if run.outcome:
+                ended[getattr(run.config.hyperparameters, parameter)][run.config.seed] = run
+        values = sorted(ended)
+        seeds = sorted(set.intersection(*(set(ended[value]) for value in values))) if values else []
+        default = getattr(OPTIMIZERS[optimizer].defaults, parameter)
+        if len(values) < 2 or not seeds or default not in values:
+            continue
+        shown = [ended[value][seed] for value in values for seed in seeds]
+        losses = [run.epochs[-1][metric] if run.ending == "finished" else math.inf for run in shown]
+        guess = math.log(CLASSES.get(shown[0].config.dataset, 10))
+        table = clip(losses, guess).reshape(len(values), len(seeds))
+        positions = [coordinate(parameter, value) for value in values]
+        found[parameter] = Curve(values, positions, table, values.index(default), shown)
+    return found
+
+
+def compose_ranking(runs: list[Run]) -> Figure | None:
+    """The expected excess loss of each hyperparameter, from high to low: a row per loss, a column per network.
+
+    Args:
+      runs: One study's runs.
+
+    Returns:
+      The figure; None unless two hyperparameters were varied.
+    """
+    models = sorted({run.config.model for run in runs})
+    studied = [name for name in OPTIMIZERS if any(run.config.optimizer == name for run in runs)]
+    found = {
+        (metric, model, name): curves(runs, model, name, metric)
+        for metric in METRICS
+        for model in models
+        for name in studied
+    }
+    models = [model for model in models if any(len(found["train_loss", model, name]) > 1 for name in studied)]
+    studied = [name for name in studied if any(found["train_loss", model, name] for model in models)]
+    if not models:
+        return None
+    shown = {run.folder: run for each in found.values() for curve in each.values() for run in curve.runs}
+    several = len({run.config.seed for run in shown.values()}) > 1
+    notes = ["how much worse than its best a value drawn at random is, log-uniform over the values tried"]
+    notes += ["losses above a guess's, and diverged runs, count as a guess"]
+    notes += ["bars: 95% bootstrap intervals over seeds"] if several else ["one seed: no intervals"]
+    title = "Which hyperparameter matters most: expected excess loss"
+    figure = style.new_figure(heading(title, list(shown.values()), notes), len(METRICS))
+    grid = figure.add_gridspec(len(METRICS), len(models))
+    for row, (metric, label) in enumerate(METRICS.items()):
+        for column, model in enumerate(models):
+            axes = figure.add_subplot(grid[row, column])
+            axes.set_title(f"{model}, {label}")
+            _draw(axes, {name: found[metric, model, name] for name in studied})
+    figure.supxlabel("expected excess loss (nats)", size="medium")
+    entries = [(OPTIMIZERS[name].title, style.OPTIMIZER_STYLES[name] | {"linestyle": ""}) for name in studied]
+    style.place_legend(figure, figure.axes[0], entries, "optimizer")
+    return figure
+
+
+def _draw(axes, optimizers: dict[str, dict[str, Curve]]) -> None:
+    """One line per hyperparameter, the most sensitive on top, and on it one point per optimizer."""
+    numbers = {
+        (name, parameter): (
+            expected_excess_loss(curve.positions, curve.losses),
+            *bootstrap(lambda losses, curve=curve: expected_excess_loss(curve.positions, losses), curve.losses),
+        )
+        for name, found in optimizers.items()
+        for parameter, curve in found.items()
+    }
+    highest = {parameter: max(n[0] for (_, p), n in numbers.items() if p == parameter) for _, parameter in numbers}
+    order = sorted(highest, key=lambda parameter: highest[parameter])
+    for place, name in enumerate(optimizers):
+        points = [(order.index(parameter), *n) for (optimizer, parameter), n in numbers.items() if optimizer == name]
+        if not points:
+            continue
+        y, x, low, high = np.array(points, np.float64).T
+        shift = 0.16 * ((len(optimizers) - 1) / 2 - place)
+        errors = np.nan_to_num([x - low, high - x]).clip(min=0)
+        look = style.OPTIMIZER_STYLES[name] | {"linestyle": ""}
+        axes.errorbar(x, y + shift, xerr=errors, capsize=2.5, elinewidth=1, capthick=1, label=name, **look)
+    axes.set_yticks(range(len(order)), [SYMBOLS[parameter] for parameter in order])
+    axes.set_ylim(-0.6, len(order) - 0.4)
+    axes.set_xlim(left=0)
+    axes.margins(x=0.08)

@@ -1,0 +1,141 @@
+"""Sensitivity indices on curves whose answer is known, or against many random draws."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from adamlab.analysis import sensitivity
+from adamlab.analysis.sensitivity import (
+    basin_width,
+    bootstrap,
+    clip,
+    coordinate,
+    default_regret,
+    expected_best,
+    expected_excess_loss,
+    main_effect_shares,
+    noise_normalised_range,
+    tuning_dependence,
+)
+
+curves = arrays(np.float64, (5, 3), elements=st.floats(0.1, 3.0))
+POSITIONS = [-5.0, -4.0, -3.0, -2.0, -1.0]
+
+
+def test_expected_excess_loss_is_the_mean_of_many_draws():
+    means = np.array([2.0, 0.5, 1.0, 1.0, 2.3])
+    drawn = np.interp(np.random.default_rng(0).uniform(-5, -1, 200_000), POSITIONS, means) - 0.5
+    # Standard error: below 0.6 / sqrt(200,000) = 0.0013.
+    assert expected_excess_loss(POSITIONS, means[:, None]) == pytest.approx(drawn.mean(), abs=0.006)
+
+
+def test_expected_excess_loss_weighs_values_by_the_distance_to_their_neighbours():
+    # Flat at 1 over 9 of 10 decades, 0 at the end: 9 + 1/2 of 10.
+    assert expected_excess_loss([0, 9, 10], [[1.0], [1.0], [0.0]]) == pytest.approx(0.95)
+
+
+@given(curves, st.floats(0.1, 10), st.floats(-5, 5))
+def test_indices_scale_with_the_loss_and_do_not_see_shifts(losses, factor, shift):
+    moved = factor * losses + shift
+    for index in (lambda x: expected_excess_loss(POSITIONS, x), lambda x: default_regret(x, 2)):
+        assert index(moved) == pytest.approx(factor * index(losses), abs=1e-9)
+        assert index(losses) >= 0
+    assert expected_best(moved, 3) == pytest.approx(factor * expected_best(losses, 3) + shift, abs=1e-9)
+
+
+@given(curves)
+def test_a_run_that_diverged_counts_as_a_guess(losses):
+    guess = 2.3
+    for useless in (math.nan, math.inf, 1e8):
+        broken, guessed = losses.copy(), losses.copy()
+        broken[0, 0], guessed[0, 0] = useless, guess
+        np.testing.assert_array_equal(clip(broken, guess), clip(guessed, guess))
+    assert clip(losses, guess).max() <= guess
+
+
+def test_range_of_pure_noise_is_that_of_normal_numbers():
+    """The expected range of five standard normal numbers is 2.326 (Tippett, 1925); means of n have it over sqrt(n)."""
+    noise = np.random.default_rng(0).normal(size=(2000, 5, 4))
+    ranges = [noise_normalised_range(curve) for curve in noise]
+    assert np.mean(ranges) == pytest.approx(2.326 / 2, rel=0.06)
+    assert math.isnan(noise_normalised_range([[1.0], [2.0]]))
+    assert noise_normalised_range([[1.0, 1.0], [2.0, 2.0]]) == math.inf
+    assert noise_normalised_range([[1.0, 1.0], [1.0, 1.0]]) == 0
+
+
+def test_basin_is_cut_at_the_first_crossing_and_at_the_grids_end():
+    # A second basin, beyond a ridge, does not count; 1.1 is crossed a tenth of the way to 2.
+    assert basin_width([0, 1, 2, 3], [[1.0], [2.0], [1.0], [1.0]]) == pytest.approx(0.1)
+    assert basin_width([0, 1, 2, 3], [[2.0], [1.0], [1.05], [1.0]]) == pytest.approx(2.1)
+    assert basin_width([0, 1, 2], [[1.0], [1.0], [1.0]]) == 2
+    # A steeper valley is narrower.
+    widths = [basin_width([0, 1, 2], [[1 + s], [1.0], [1 + s]]) for s in (0.2, 0.5, 1.0)]
+    assert widths == sorted(widths, reverse=True)
+
+
+def test_shares_are_unbiased_where_chance_is_all_there_is_in_one_parameter():
+    rng = np.random.default_rng(0)
+    effect = np.linspace(0, 4, 5)[:, None]
+    shares = [
+        main_effect_shares({"alpha": effect + rng.normal(size=(5, 3)), "epsilon": rng.normal(size=(5, 3))})
+        for _ in range(300)
+    ]
+    assert np.mean([share["epsilon"] for share in shares]) < 0.06  # not removed, noise would make 0.12
+    assert all(sum(share.values()) == pytest.approx(1) for share in shares)
+    assert main_effect_shares({"alpha": [[1.0], [1.0]]}) == {"alpha": 0.0}
+
+
+@given(arrays(np.float64, (4, 6), elements=st.floats(0, 1)))
+def test_tuning_dependence_is_never_negative_and_0_where_one_setting_is_best(gamma):
+    assert tuning_dependence(gamma) >= -1e-12
+    gamma[:, 2] = 1.0
+    assert tuning_dependence(gamma) == pytest.approx(0)
+
+
+@given(curves)
+def test_expected_best_falls_from_the_mean_to_the_minimum(losses):
+    values = [expected_best(losses, k) for k in (1, 2, 5, 20)]
+    assert values == sorted(values, reverse=True) or values == pytest.approx([values[0]] * 4)
+    assert values[0] == pytest.approx(losses.mean())
+    assert expected_best(losses, 10_000) == pytest.approx(losses.min(), abs=1e-6)
+
+
+def test_expected_best_is_the_mean_of_many_searches():
+    losses = np.random.default_rng(1).uniform(size=(5, 3))
+    searches = np.random.default_rng(2).choice(losses.ravel(), size=(100_000, 4)).min(axis=1)
+    assert expected_best(losses, 4) == pytest.approx(searches.mean(), abs=0.003)
+    with pytest.raises(ValueError, match="trials must be at least 1, got 0"):
+        expected_best(losses, 0)
+
+
+def test_bootstrap_interval_covers_the_truth_about_as_often_as_it_says():
+    """The mean of 30 normal numbers: the percentile bootstrap's 95% interval covers 0 in about 94% of studies."""
+    rng = np.random.default_rng(0)
+    inside = 0
+    for study in range(200):
+        low, high = bootstrap(np.mean, rng.normal(size=(1, 30)), resamples=300, seed=study)
+        inside += low <= 0 <= high
+    assert 176 <= inside <= 199  # 94% of 200 is 188, standard deviation 3.4
+    assert np.isnan(bootstrap(np.mean, [[1.0], [2.0]])).all()
+
+
+def test_positions_are_decades():
+    assert [round(coordinate("alpha", 10.0**k), 9) for k in (-5, -1, 0)] == [-5, -1, 0]
+    assert [round(coordinate("beta1", b), 9) for b in (0.9, 0.99)] == [1, 2]
+    assert coordinate("free_epochs", 0.0) == 0
+    for positions in ([0.0, 0.0], [1.0, 0.0], [0.0], [0.0, 1.0, 2.0]):
+        with pytest.raises(ValueError, match="positions must be ascending"):
+            expected_excess_loss(positions, [[1.0], [2.0]])
+
+
+def test_every_public_index_is_tested_here():
+    public = {
+        name
+        for name, value in vars(sensitivity).items()
+        if callable(value) and value.__module__ == sensitivity.__name__
+    }
+    assert {name for name in public if not name.startswith("_")} <= set(globals())
