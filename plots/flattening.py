@@ -22,6 +22,8 @@ from plots.studies import heading
 # From cause to effect: keys of `style.METRICS`. The first is recorded at every epoch, the others at traced ones.
 ROWS = ("train_loss", "gradient_norm", "logit_norm", "weight_norm", "angular_step", "hessian_eigenvalue")
 PANEL_HEIGHT = 1.5  # inches; six rows on one page
+# Where an axis begins that has one. A decayed schedule ends with a step of length 0, of which float32 makes an angle.
+LOWEST = {metric: 0.0 for metric in ROWS if style.METRICS[metric].scale == "log"} | {"angular_step": 1e-7}
 
 
 def traced(run: Run) -> bool:
@@ -35,7 +37,7 @@ def drawable(run: Run, metric: str) -> tuple[dict[int, float], int]:
     A logarithm has no place for a negative curvature, and no axis for a number that is not finite, None in records.
     """
     recorded = {record["epoch"]: record[metric] for record in run.epochs if metric in record}
-    lowest = 0 if style.METRICS[metric].scale == "log" else -math.inf
+    lowest = LOWEST.get(metric, -math.inf)
     drawn = {epoch: number for epoch, number in recorded.items() if number is not None and number > lowest}
     return drawn, len(recorded) - len(drawn)
 
@@ -55,7 +57,7 @@ def left_out(runs: Sequence[Run]) -> list[str]:
     missing = {metric: sum(drawable(run, metric)[1] for run in runs) for metric in ROWS}
     return [
         f"left out of {' '.join(style.METRICS[metric].label.split())}: {count} {'value' if count == 1 else 'values'} "
-        f"{'not above 0 or ' if style.METRICS[metric].scale == 'log' else ''}not finite"
+        f"{f'not above {style.format_value(LOWEST[metric])} or ' if metric in LOWEST else ''}not finite"
         for metric, count in missing.items()
         if count
     ]
