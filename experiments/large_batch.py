@@ -9,8 +9,8 @@ classification" (the LAWN paper): VGG-19 on CIFAR-10 and CIFAR-100 at batch 256,
   python -m experiments.large_batch --tune                             finds alphas, without looking at test images
 
 A table at the protocol `paper` takes 300 epochs a cell and wants a GPU. On a CPU the protocol is `laptop`: Adam and
-Adam-LAWN, plain20, 2,000 images, batch 50 and 250, 20 epochs, with the traces of loss flattening (section 2); its 12
-runs take about an hour on two cores of a 2.8 GHz Xeon.
+Adam-LAWN, plain20, 2,000 images, batch 50 and 250, 20 epochs; 12 runs, with `--trace=4` (loss flattening, section 2)
+45 minutes on two busy cores of a 2.8 GHz Xeon. docs/results/cifar10-lawn-laptop/README.md says what came out.
 
 The paper gives the epochs, the batch sizes and what was tuned, not what it came out at; experiments/cells.py says where
 each number is from. Trained cells are kept under --out: the same command continues where it was stopped.
