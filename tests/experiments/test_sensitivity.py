@@ -19,6 +19,14 @@ SMALL = ["--dataset=digits", "--protocol=smoke", "--model=plain20"]
 TIMES = {"seconds", "images_per_second"}
 
 
+@pytest.fixture(autouse=True, scope="module")
+def ctrl_c_is_not_ignored():
+    """A suite that was started in the background ignores Ctrl-C, and its processes would inherit that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def start(arguments, **options):
     return subprocess.Popen(
         [sys.executable, "-m", "experiments.sensitivity", *arguments],
@@ -26,8 +34,6 @@ def start(arguments, **options):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        # A suite that was started in the background ignores Ctrl-C, and would hand that on.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         **options,
     )
 
