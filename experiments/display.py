@@ -3,32 +3,51 @@
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from adamlab.config import RunConfig
+from adamlab.data import Dataset
 
 # Training throughput on two cores of a 2.8 GHz Xeon, 32x32 images/s at batch 100, for the estimate of a study's time.
 IMAGES_PER_SECOND = {"plain20": 260.0, "resnet34": 260.0, "vgg19": 60.0}
 
 
-def introduction(configs: Sequence[RunConfig], pixels: int, chosen_for: str, accelerator: str | None) -> str:
-    """The first line of a study: what will be trained on what, and how long that takes on a CPU.
+def introduce(
+    console: Console, configs: Sequence[RunConfig], dataset: Dataset, chosen: bool, accelerator: str | None
+) -> None:
+    """Prints what will be trained on what, how long that takes on a CPU, and what must be known of the data.
 
     Args:
+      console: Where to write.
       configs: The study's runs.
-      pixels: Of an image.
-      chosen_for: What the protocol was chosen for, if not by the user, else "".
+      dataset: What they are trained on.
+      chosen: Whether the protocol was chosen for the device, not by the user.
       accelerator: Its name, or None on a CPU.
     """
+    chosen_for = f" (chosen for {accelerator or 'a CPU'})" if chosen else ""
+    console.print(_introduction(configs, dataset.train["image"][0, ..., 0].size, chosen_for, accelerator))
+    if dataset.note:
+        console.print(f"[bold yellow]{dataset.note}[/]")
+
+
+def print_figures(console: Console, paths: Sequence[Path]) -> None:
+    """Says where the figures are."""
+    for path in paths:
+        if path.suffix == ".png":
+            console.print(f"figure: {path}")
+
+
+def _introduction(configs: Sequence[RunConfig], pixels: int, chosen_for: str, accelerator: str | None) -> str:
     protocol = configs[0].protocol
     batches = ", ".join(str(batch) for batch in sorted({config.protocol.batch_size for config in configs}))
     held_out = "held-out training" if protocol.evaluate_on == "validation" else "test"
     text = (
         f"{len(configs)} runs of {protocol.epochs} epochs on {configs[0].dataset}: protocol {protocol.name}"
-        f"{chosen_for and f' (chosen for {chosen_for})'}, {protocol.train_images:,} training and "
+        f"{chosen_for}, {protocol.train_images:,} training and "
         f"{protocol.test_images:,} {held_out} images, batch {batches}; "
     )
     if accelerator or any(config.model not in IMAGES_PER_SECOND for config in configs):

@@ -10,7 +10,7 @@ classification" (the LAWN paper): VGG-19 on CIFAR-10 and CIFAR-100 at batch 256,
 
 A table at the protocol `paper` takes 300 epochs a cell and wants a GPU. On a CPU the protocol is `laptop`: Adam and
 Adam-LAWN, plain20, 2,000 images, batch 50 and 250, 20 epochs; 12 runs, with `--trace=4` (loss flattening, section 2)
-45 minutes on two busy cores of a 2.8 GHz Xeon. docs/results/cifar10-lawn-laptop/README.md says what came out.
+45 minutes on two busy cores of a 2.6 GHz EPYC. docs/results/cifar10-lawn-laptop/README.md says what came out.
 
 The paper gives the epochs, the batch sizes and what was tuned, not what it came out at; experiments/cells.py says where
 each number is from. Trained cells are kept under --out: the same command continues where it was stopped.
@@ -46,7 +46,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--weight-decay", metavar="W,...", help="factors, separated by commas, for the optimizers with weight decay")
     add("--model", choices=("plain20", "resnet34", "vgg19"), help="network (default: vgg19; plain20 if not paper)")
     add("--tune", action="store_true", help="try a grid of alphas on held-out training images, one seed")
-    add_common_options(parser, PREFIX, seeds=3)
+    add_common_options(parser, seeds=3)
     arguments = parser.parse_args(argv)
     if arguments.table is not None and arguments.optimizer is not None:
         raise ConfigError(f"give --table or --optimizer, got {arguments.table} and {arguments.optimizer}")
@@ -137,7 +137,7 @@ def main() -> None:
     from adamlab import data
     from adamlab.training.parallel import accelerator, keep_compilations
     from experiments.cell_tables import print_cells, print_tuning
-    from experiments.display import Display, introduction
+    from experiments.display import Display, introduce, print_figures
     from experiments.grid import run_grid
     from plots.large_batch import draw
 
@@ -148,16 +148,10 @@ def main() -> None:
     if arguments.tune:
         protocol = tuning(protocol, len(dataset.train["label"]))
     configs = make_configs(arguments, dataset.name, protocol)
-    height, width = dataset.train["image"].shape[1:3]
-    chosen_for = (accelerator() or "a CPU") if arguments.protocol == "auto" else ""
-    console.print(introduction(configs, height * width, chosen_for, accelerator()))
-    if dataset.note:
-        console.print(f"[bold yellow]{dataset.note}[/]")
+    introduce(console, configs, dataset, arguments.protocol == "auto", accelerator())
     run_grid(configs, dataset, arguments.out, Display(console))
     (print_tuning if arguments.tune else print_cells)(console, arguments.out, configs)
-    for path in draw(arguments.out / study_name(configs[0]), configs=configs):
-        if path.suffix == ".png":
-            console.print(f"figure: {path}")
+    print_figures(console, draw(arguments.out / study_name(configs[0]), configs=configs))
 
 
 if __name__ == "__main__":

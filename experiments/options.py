@@ -9,22 +9,19 @@ from adamlab.data import NAMES, Dataset
 from adamlab.hyperparameters import ConfigError, choose
 
 
-def add_common_options(parser: Parser, prefix: str = "", seeds: int = 1) -> None:
+def add_common_options(parser: Parser, seeds: int = 1) -> None:
     """Adds the options that every study has.
 
     Args:
       parser: The study's.
-      prefix: Of the names in `PROTOCOLS` that the study offers, without it, on the command line.
       seeds: How many it takes where nothing else is said.
     """
-    names = ("paper", "laptop", "smoke")
-    assert all(f"{prefix}{name}" in PROTOCOLS for name in names)
     add = parser.add_argument_group("data, protocol and results").add_argument
     add("--dataset", choices=NAMES, default="auto", help="auto: cifar10 if it is there or can be fetched, else digits")
     add("--data-dir", type=Path, metavar="DIR", help="tensorflow-datasets' folder (default: $TFDS_DATA_DIR or its own)")
     add(
         "--protocol",
-        choices=("auto", *names),
+        choices=("auto", "paper", "laptop", "smoke"),
         default="auto",
         help="how much is trained (default: paper on an accelerator, laptop on a CPU); the next options change it",
     )

@@ -25,16 +25,12 @@ trained once for all parameters.
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from adamlab.command import Parser, run_main
 from adamlab.config import Protocol, RunConfig, override
 from adamlab.hyperparameters import MAGNITUDE, OPTIMIZERS, ConfigError, grid_of, varied
 from adamlab.records import study_name
 from experiments.options import add_common_options, choose_protocol, seeds, split_choices, split_numbers
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 MODELS = ("plain20", "resnet34")
 # The values of each hyperparameter that is varied of an optimizer.
@@ -128,19 +124,13 @@ def report(results: Path) -> None:
     """Prints the indices of every study below `results`, and draws its figures."""
     from rich.console import Console
 
+    from experiments.display import print_figures
     from experiments.report import print_report
     from plots.sensitivity import draw
 
     console = Console(highlight=False, soft_wrap=True)
     print_report(console, results)
     print_figures(console, draw(results))
-
-
-def print_figures(console: "Console", paths: "list[Path]") -> None:
-    """Says where the figures are."""
-    for path in paths:
-        if path.suffix == ".png":
-            console.print(f"figure: {path}")
 
 
 def main() -> None:
@@ -157,7 +147,7 @@ def main() -> None:
 
     from adamlab import data
     from adamlab.training.parallel import accelerator, keep_compilations
-    from experiments.display import Display, introduction
+    from experiments.display import Display, introduce, print_figures
     from experiments.grid import run_grid
     from experiments.tables import print_tables
     from plots.sensitivity import draw
@@ -169,11 +159,7 @@ def main() -> None:
     protocol = override(protocol, batch_size=arguments.batch_size)
     grid = make_grid(arguments, protocol)
     configs = make_configs(arguments, grid, dataset.name, protocol)
-    height, width = dataset.train["image"].shape[1:3]
-    chosen_for = (accelerator() or "a CPU") if arguments.protocol == "auto" else ""
-    console.print(introduction(configs, height * width, chosen_for, accelerator()))
-    if dataset.note:
-        console.print(f"[bold yellow]{dataset.note}[/]")
+    introduce(console, configs, dataset, arguments.protocol == "auto", accelerator())
     run_grid(configs, dataset, arguments.out, Display(console))
     print_tables(console, arguments.out, configs, grid)
     print_figures(console, draw(arguments.out / study_name(configs[0])))

@@ -76,8 +76,8 @@ def noise_normalised_range(losses: ArrayLike) -> float:
       losses: Clipped, (values, seeds).
 
     Returns:
-      R >= 0. About 2 is what chance alone makes of five values of one seed each; NaN for a single seed, infinite if
-      seeds do not differ and values do.
+      R >= 0; chance alone makes about 2.3 / sqrt(n) of five values. NaN for a single seed, infinite if seeds do not
+      differ and values do.
 
     >>> round(noise_normalised_range([[0.0, 2.0], [10.0, 12.0]]), 6)  # s^2 = 2
     7.071068

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from adamlab.analysis import sensitivity
 from adamlab.analysis.sensitivity import (
     basin_width,
     bootstrap,
@@ -130,12 +129,3 @@ def test_positions_are_decades():
     for positions in ([0.0, 0.0], [1.0, 0.0], [0.0], [0.0, 1.0, 2.0]):
         with pytest.raises(ValueError, match="positions must be ascending"):
             expected_excess_loss(positions, [[1.0], [2.0]])
-
-
-def test_every_public_index_is_tested_here():
-    public = {
-        name
-        for name, value in vars(sensitivity).items()
-        if callable(value) and value.__module__ == sensitivity.__name__
-    }
-    assert {name for name in public if not name.startswith("_")} <= set(globals())
