@@ -9,20 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adamlab.config import Protocol, RunConfig
+from adamlab.config import RunConfig
 from adamlab.data import Dataset
 from adamlab.training.build import build_program
 from adamlab.training.checkpoint import Checkpoints
+from adamlab.training.feed import ArrayFeed
 from adamlab.training.optimizers import traced
 from adamlab.training.step import Arrays
-
-# A chunk of steps is one call of the compiled program: long enough to hide the call, short enough to watch the loss
-# and to notice an interrupt.
-MAX_CHUNK = 25
-EVALUATION_BATCH = 500
-# Training images on which loss flattening is measured. A Hessian-vector product costs a few gradients, and an
-# eigenvalue takes many of them.
-PROBE = 100
 
 
 class Diverged(Exception):
@@ -66,9 +59,7 @@ def train(
       Diverged: The training or test loss became infinite or NaN.
     """
     protocol = config.protocol
-    data = jax.device_put(subset(dataset.train, protocol.train_images))
-    test = jax.device_put(padded_batches(evaluation_images(dataset, protocol), EVALUATION_BATCH))
-    probe = {name: array[:PROBE] for name, array in data.items()}
+    feed = ArrayFeed(dataset, config)
     image_shape = dataset.train["image"].shape[1:]
     program = build_program(config, dataset.num_classes, image_shape, dataset.mean, dataset.std)
     arguments = (jnp.int32(config.seed), traced(config))
@@ -77,9 +68,9 @@ def train(
 
     for epoch in range(done + 1, protocol.epochs + 1):
         started = time.perf_counter()
-        state, train_loss = _train_epoch(program.train_chunk, state, data, config, epoch, report)
+        state, train_loss = _train_epoch(program.train_chunk, state, feed, epoch, protocol.steps_per_epoch, report)
         trained = time.perf_counter()
-        test_loss, test_accuracy = _evaluate(program.evaluate, state, test)
+        test_loss, test_accuracy = _evaluate(program.evaluate, state, feed)
         if not math.isfinite(test_loss):
             raise Diverged(epoch, epoch * protocol.steps_per_epoch)
         record = {
@@ -91,7 +82,7 @@ def train(
             "images_per_second": round(protocol.steps_per_epoch * protocol.batch_size / (trained - started), 1),
         }
         if config.trace_every and epoch % config.trace_every == 0:
-            record |= _trace(program.trace, state, probe)
+            record |= _trace(program.trace, state, feed.probe)
         yield record
         # After the yield: a record is on disk before the checkpoint that makes it final.
         if checkpoints and epoch < protocol.epochs:
@@ -99,27 +90,28 @@ def train(
 
 
 def _train_epoch(
-    train_chunk: Callable, state: Any, data: Arrays, config: RunConfig, epoch: int, report: Callable
+    train_chunk: Callable, state: Any, feed: ArrayFeed, epoch: int, steps: int, report: Callable
 ) -> tuple[Any, float]:
     """The state after one epoch, and the mean of its steps' losses."""
-    steps, losses = config.protocol.steps_per_epoch, []
-    order = epoch_order(config.seed, epoch, config.protocol.train_images, steps, config.protocol.batch_size)
-    seeds, chunks = augmentation_seeds(config.seed, epoch, steps), steps // chunk_size(steps)
-    for indices, chunk_seeds in zip(np.split(order, chunks), np.split(seeds, chunks), strict=True):
-        state, chunk_losses = train_chunk(state, data, indices, chunk_seeds)
+    losses = []
+    for chunk in feed.chunks(epoch):
+        state, chunk_losses = train_chunk(state, *chunk)
         losses.extend(np.asarray(chunk_losses, np.float64))
         if not np.isfinite(losses).all():
             first = int(np.argmin(np.isfinite(losses)))
             raise Diverged(epoch, (epoch - 1) * steps + first + 1)
-        report(epoch, len(losses), float(np.mean(losses[-len(indices) :])))
+        report(epoch, len(losses), float(np.mean(losses[-len(chunk.seeds) :])))
     return state, float(np.mean(losses))
 
 
-def _evaluate(evaluate: Callable, state: Any, test: Arrays) -> tuple[float, float]:
-    """Mean loss and accuracy over the images that the mask counts."""
-    sums = evaluate(state, test)
-    count = int(np.sum(np.asarray(test["mask"])))
-    return float(sums["loss"]) / count, int(sums["correct"]) / count
+def _evaluate(evaluate: Callable, state: Any, feed: ArrayFeed) -> tuple[float, float]:
+    """Mean loss and accuracy over the images that the masks count."""
+    loss, correct, count = 0.0, 0, 0
+    for batches in feed.evaluation():
+        sums = evaluate(state, batches)
+        loss, correct = loss + float(sums["loss"]), correct + int(sums["correct"])
+        count += int(np.sum(np.asarray(batches["mask"])))
+    return loss / count, correct / count
 
 
 def _trace(trace: Callable, state: Any, probe: Arrays) -> dict[str, Any]:
@@ -131,56 +123,3 @@ def _trace(trace: Callable, state: Any, probe: Arrays) -> dict[str, Any]:
     measured = jax.device_get(trace(state, probe))
     numbers = jax.tree.map(lambda x: float(x) if np.isfinite(x) else None, measured)
     return numbers | {"trace_seconds": round(time.perf_counter() - started, 3)}
-
-
-def epoch_order(seed: int, epoch: int, images: int, steps: int, batch_size: int) -> np.ndarray:
-    """The images of each step, int32 (steps, batch): a permutation that depends on seed and epoch alone.
-
-    >>> epoch_order(seed=0, epoch=1, images=6, steps=3, batch_size=2).shape
-    (3, 2)
-    """
-    order = np.random.default_rng([seed, epoch]).permutation(images)[: steps * batch_size]
-    return order.astype(np.int32).reshape(steps, batch_size)
-
-
-def augmentation_seeds(seed: int, epoch: int, steps: int) -> np.ndarray:
-    """The seed of each step's augmentation, uint32 (steps,): as pure a function as `epoch_order`, and independent."""
-    return np.random.default_rng([seed, epoch, 1]).integers(2**32, size=steps, dtype=np.uint32)
-
-
-def chunk_size(steps: int) -> int:
-    """Steps per call: the largest divisor of an epoch's steps up to `MAX_CHUNK`, so that one program fits all chunks.
-
-    >>> chunk_size(500), chunk_size(14), chunk_size(391), chunk_size(29)
-    (25, 14, 23, 1)
-    """
-    return next(size for size in range(min(MAX_CHUNK, steps), 0, -1) if steps % size == 0)
-
-
-def subset(split: dict[str, np.ndarray], count: int) -> dict[str, np.ndarray]:
-    """The first `count` examples of a split."""
-    return {name: array[:count] for name, array in split.items()}
-
-
-def evaluation_images(dataset: Dataset, protocol: Protocol) -> dict[str, np.ndarray]:
-    """What a protocol evaluates on: the first test images, or the last training images, which it does not train on."""
-    if protocol.evaluate_on == "test":
-        return subset(dataset.test, protocol.test_images)
-    return {name: array[-protocol.test_images :] for name, array in dataset.train.items()}
-
-
-def padded_batches(split: dict[str, np.ndarray], batch_size: int) -> dict[str, np.ndarray]:
-    """A split as (batches, batch, ...), filled up with zeros, and a `mask` that tells what is real.
-
-    >>> padded_batches({"label": np.arange(5)}, 3)["mask"]
-    array([[ True,  True,  True],
-           [ True,  True, False]])
-    """
-    count = len(split["label"])
-    batch_size = min(batch_size, count)
-    filled = -(-count // batch_size) * batch_size
-    batches = {}
-    for name, array in (split | {"mask": np.ones(count, bool)}).items():
-        padding = np.zeros((filled - count, *array.shape[1:]), array.dtype)
-        batches[name] = np.concatenate([array, padding]).reshape(-1, batch_size, *array.shape[1:])
-    return batches

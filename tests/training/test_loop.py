@@ -11,7 +11,7 @@ import pytest
 from adamlab import data, models
 from adamlab.config import Protocol, RunConfig
 from adamlab.hyperparameters import MAGNITUDE, Hyperparameters
-from adamlab.training import Diverged, build, loop, train
+from adamlab.training import Diverged, build, feed, train
 from adamlab.training.checkpoint import Checkpoints
 from adamlab.training.optimizers import Recipe, traced
 from adamlab.training.step import Normalisation
@@ -75,7 +75,7 @@ def test_hyperparameters_change_neither_initial_weights_nor_order(digits):
 
 
 def test_order_is_a_permutation_that_changes_with_epoch_and_seed():
-    orders = [loop.epoch_order(seed, epoch, 12, 3, 4) for seed, epoch in ((0, 1), (0, 1), (0, 2), (1, 1))]
+    orders = [feed.epoch_order(seed, epoch, 12, 3, 4) for seed, epoch in ((0, 1), (0, 1), (0, 2), (1, 1))]
     for order in orders:
         assert sorted(order.ravel()) == list(range(12))
     assert (orders[0] == orders[1]).all()
@@ -85,20 +85,20 @@ def test_order_is_a_permutation_that_changes_with_epoch_and_seed():
 
 def test_chunks_divide_an_epoch():
     for steps in range(1, 600):
-        assert steps % loop.chunk_size(steps) == 0
-        assert 1 <= loop.chunk_size(steps) <= loop.MAX_CHUNK
+        assert steps % feed.chunk_size(steps) == 0
+        assert 1 <= feed.chunk_size(steps) <= feed.MAX_CHUNK
 
 
 def test_every_test_image_counts_once(digits, monkeypatch):
     """70 images in batches of 32 are filled up with 26 blank ones, which must not count."""
-    monkeypatch.setattr(loop, "EVALUATION_BATCH", 32)
+    monkeypatch.setattr(feed, "EVALUATION_BATCH", 32)
     record = next(train(CONFIG, digits))
 
     model = models.create("plain20", 10)
     program, state = program_and_state(digits)
-    order = loop.epoch_order(0, 1, 200, 4, 50)
-    data_on_device = jax.device_put(loop.subset(digits.train, 200))
-    for indices in np.split(order, 4 // loop.chunk_size(4)):
+    order = feed.epoch_order(0, 1, 200, 4, 50)
+    data_on_device = jax.device_put(feed.subset(digits.train, 200))
+    for indices in np.split(order, 4 // feed.chunk_size(4)):
         state, _ = program.train_chunk(state, data_on_device, indices, NO_SEEDS)
     images = (digits.test["image"][:70] / 255 - np.array(digits.mean)) / np.array(digits.std)
     variables = {"params": state.params, "batch_stats": state.batch_stats}
@@ -127,7 +127,7 @@ def test_one_step_is_optax_on_the_gradient_of_the_mean_cross_entropy(digits):
     # their sign between two programs, in which rounding lets other ReLUs through.
     updates, _ = optax.adam(1e-3).update(gradients, optax.adam(1e-3).init(params), params)
     expected = jax.tree.map(np.asarray, optax.apply_updates(params, updates))
-    data_on_device = jax.device_put(loop.subset(digits.train, 200))
+    data_on_device = jax.device_put(feed.subset(digits.train, 200))
     state, losses = program.train_chunk(state, data_on_device, np.arange(50, dtype=np.int32)[None], NO_SEEDS[:1])
     assert losses[0] == pytest.approx(float(expected_loss), rel=1e-5)
     clear = jax.tree.map(lambda g: np.abs(g) > 3e-3, gradients)
@@ -139,7 +139,7 @@ def test_one_step_is_optax_on_the_gradient_of_the_mean_cross_entropy(digits):
 def test_one_compilation_serves_the_whole_study(digits):
     """Five values each of four parameters, and several seeds: one program per network and shape."""
     program, _ = program_and_state(digits)
-    data_on_device = jax.device_put(loop.subset(digits.train, 200))
+    data_on_device = jax.device_put(feed.subset(digits.train, 200))
     before = program.train_chunk._cache_size()
     for name in ("alpha", "beta1", "beta2", "epsilon"):
         values = MAGNITUDE[name]
@@ -163,7 +163,7 @@ def test_augmented_and_resumed_is_the_same_as_uninterrupted(digits, tmp_path):
 
 
 def test_augmentation_differs_from_step_to_step_and_depends_on_seed_and_epoch_alone():
-    seeds = [loop.augmentation_seeds(seed, epoch, 50) for seed, epoch in ((0, 1), (0, 1), (0, 2), (1, 1))]
+    seeds = [feed.augmentation_seeds(seed, epoch, 50) for seed, epoch in ((0, 1), (0, 1), (0, 2), (1, 1))]
     assert all(len(set(steps.tolist())) == 50 for steps in seeds)
     assert (seeds[0] == seeds[1]).all()
     assert len({steps.tobytes() for steps in seeds}) == 3
@@ -171,7 +171,7 @@ def test_augmentation_differs_from_step_to_step_and_depends_on_seed_and_epoch_al
 
 def test_validation_images_are_the_last_training_images(digits):
     protocol = replace(PROTOCOL, evaluate_on="validation")
-    held_out = loop.evaluation_images(digits, protocol)
+    held_out = feed.evaluation_images(digits, protocol)
     np.testing.assert_array_equal(held_out["image"], digits.train["image"][-70:])
     assert len(digits.train["label"]) - 70 >= protocol.train_images
 
@@ -186,7 +186,7 @@ def test_traced_run_trains_as_an_untraced_one_and_measures_what_numpy_does(digit
     assert ["gradient_norm" in record for record in records] == [False, True, False]
 
     program, state = program_and_state(digits)
-    probe = jax.device_put(loop.subset(digits.train, loop.PROBE))
+    probe = jax.device_put(feed.subset(digits.train, feed.PROBE))
     measured = jax.device_get(program.trace(state, probe))
     kernels = {path: np.asarray(leaf, np.float64) for path, leaf in kernels_of(state.params).items()}
     assert measured["layer_weight_norms"] == pytest.approx({p: np.linalg.norm(k) for p, k in kernels.items()}, rel=1e-5)
