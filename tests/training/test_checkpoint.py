@@ -1,5 +1,6 @@
 """Checkpoints on a real disk: exact, two of them kept, nothing half-written or damaged taken for whole."""
 
+import gc
 import json
 import shutil
 from dataclasses import replace
@@ -104,7 +105,7 @@ def test_a_checkpoint_after_more_epochs_than_are_recorded_is_not_used(folder):
         ({"model": "resnet34"}, r"is of another configuration \(model resnet34 here, plain20 there\)"),
         (
             {"hyperparameters": Hyperparameters(alpha=0.1)},
-            r"is of another configuration \(alpha 0.1 here, 0.001 there\)",
+            r"another configuration \(alpha 0.1 here, 0.001 there\)",
         ),
     ],
 )
@@ -121,10 +122,12 @@ def test_another_schema_is_refused_by_name(folder):
         Checkpoints(folder).find(CONFIG)
 
 
+@pytest.mark.filterwarnings("ignore:coroutine", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_state_of_another_shape_is_refused_by_name(folder):
     other = state(0)._replace(batch_stats={"mean": jnp.zeros(4)})
     with pytest.raises(RecordsError, match=rf"{folder}/7 does not fit this program \(.*delete {folder}"):
         Checkpoints(folder).restore(CONFIG, abstract(other))
+    gc.collect()  # Orbax leaves coroutines behind that it did not await: their warnings belong here
 
 
 def test_it_is_due_after_its_minutes(tmp_path):
