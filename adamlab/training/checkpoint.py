@@ -97,15 +97,16 @@ class Checkpoints:
         position = self.find(config)
         if position == Position():
             return None
+        path = self.folder / str(_number(config, position))
+        saved, expected = unseal((path / MANIFEST).read_bytes())["leaves"], _leaves(abstract_state)
+        if saved != expected:
+            name = next(name for name in saved | expected if saved.get(name) != expected.get(name))
+            what = f"{name} is {saved.get(name)} there, {expected.get(name)} here"
+            raise RecordsError(f"{path} is of another version of this program ({what}); delete {self.folder}")
         # One device for now; what is restored goes where the abstract state says.
         sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), abstract_state)
-        number = _number(config, position)
-        try:
-            return position, self._open().restore(number, args=ocp.args.StandardRestore(target))
-        except Exception as error:  # Orbax's are many: another version's state has other leaves, or other shapes
-            path, reason = self.folder / str(number), " ".join(str(error).split())
-            raise RecordsError(f"{path} does not fit this program ({reason:.200}); delete {self.folder}") from error
+        return position, self._open().restore(int(path.name), args=ocp.args.StandardRestore(target))
 
     def save(self, config: RunConfig, position: Position, state: Any) -> None:
         """Saves the state at a position, whole or not at all, and drops the oldest.
@@ -117,7 +118,8 @@ class Checkpoints:
         try:
             self._open().save(int(path.name), args=ocp.args.StandardSave(state))
             if jax.process_index() == 0:
-                content = {"schema": SCHEMA, "config": config.to_dict(), **position._asdict(), "files": _digests(path)}
+                content = {"schema": SCHEMA, "config": config.to_dict(), **position._asdict()}
+                content |= {"leaves": _leaves(state), "files": _digests(path)}
                 write_whole(path / MANIFEST, json.dumps(seal(content)))
         except Exception as error:  # of the disk; Orbax and TensorStore wrap what the system says in their own
             reason = " ".join(str(error).split())
@@ -147,6 +149,12 @@ class Checkpoints:
 def _number(config: RunConfig, position: Position) -> int:
     """A checkpoint's number, which grows as the run does. An epoch's last step and its end are two positions."""
     return position.epochs * (config.protocol.steps_per_epoch + 1) + len(position.losses)
+
+
+def _leaves(state: Any) -> dict[str, str]:
+    """The type and shape of every array of a state, by its path."""
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    return {jax.tree_util.keystr(path): f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in leaves}
 
 
 def _digests(path: Path) -> dict[str, str]:
