@@ -9,6 +9,8 @@ Orbax gives a checkpoint its name when all of it is on the disk; what happens to
 
 import hashlib
 import json
+import os
+import re
 import shutil
 import time
 import warnings
@@ -80,9 +82,9 @@ class Checkpoints:
                 position = _verify(path, config)
                 if recorded is None or position.epochs <= recorded:
                     return position
-                problem = f"{path} is of epoch {position.epochs}, and only {recorded} are recorded"
+                problem = f"{path} is of epoch {position.epochs}, and metrics.jsonl has only {recorded}"
             except (OSError, ValueError, KeyError, TypeError) as error:
-                problem = f"{_named(path, error)}"
+                problem = _named(path, error)
             self._warn(f"{problem}: this checkpoint is not used")
             self.close()
             shutil.rmtree(path, ignore_errors=True)
@@ -121,9 +123,8 @@ class Checkpoints:
                 content = {"schema": SCHEMA, "config": config.to_dict(), **position._asdict()}
                 content |= {"leaves": _leaves(state), "files": _digests(path)}
                 write_whole(path / MANIFEST, json.dumps(seal(content)))
-        except Exception as error:  # of the disk; Orbax and TensorStore wrap what the system says in their own
-            reason = " ".join(str(error).split())
-            raise WriteError(f"cannot write {path} ({reason:.200}); the checkpoint before it is kept") from error
+        except Exception as error:
+            raise WriteError(f"cannot write {path} ({_reason(error)}); the checkpoint before it is kept") from error
         self._saved = time.monotonic()
 
     def delete(self) -> None:
@@ -188,6 +189,13 @@ def _verify(path: Path, config: RunConfig) -> Position:
         if _digest(path / name) != digest:
             raise ValueError(f"{path / name} is damaged (its SHA-256 is another)")
     return Position(content["epochs"], tuple(content["losses"]), content["seconds"])
+
+
+def _reason(error: Exception) -> str:
+    """What the system says of a failed write, which Orbax and TensorStore wrap in errors of their own."""
+    found = re.search(r"os_error_code='(\d+)'", str(error))
+    code = error.errno if isinstance(error, OSError) else int(found[1]) if found else None
+    return os.strerror(code) if code else " ".join(str(error).split())[:200]
 
 
 def _named(path: Path, error: Exception) -> str:
