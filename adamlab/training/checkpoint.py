@@ -57,6 +57,8 @@ class Checkpoints:
 
     def __init__(self, folder: Path, minutes: float = 10.0, warn: Callable[[str], Any] = warnings.warn) -> None:
         self.folder = folder.absolute()
+        if set("[]*?") & set(str(self.folder)):  # Orbax looks for the parts of a checkpoint by a pattern
+            raise RecordsError(f"a results folder's path must not hold any of []*?, got {self.folder.parent}")
         self._seconds, self._warn = 60 * minutes, warn
         self._saved = time.monotonic()
         self._manager: ocp.CheckpointManager | None = None
@@ -108,7 +110,10 @@ class Checkpoints:
         # One device for now; what is restored goes where the abstract state says.
         sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), abstract_state)
-        return position, self._open().restore(int(path.name), args=ocp.args.StandardRestore(target))
+        try:
+            return position, self._open().restore(int(path.name), args=ocp.args.StandardRestore(target))
+        except Exception as error:  # the files are what was saved, and what is here is too: another Orbax, perhaps
+            raise RecordsError(f"{path} cannot be restored ({_reason(error)}); delete {self.folder}") from error
 
     def save(self, config: RunConfig, position: Position, state: Any) -> None:
         """Saves the state at a position, whole or not at all, and drops the oldest.
@@ -118,6 +123,7 @@ class Checkpoints:
         """
         path = self.folder / str(_number(config, position))
         try:
+            self.folder.mkdir(exist_ok=True)  # not its parents: where somebody deleted them, they stay away
             self._open().save(int(path.name), args=ocp.args.StandardSave(state))
             if jax.process_index() == 0:
                 content = {"schema": SCHEMA, "config": config.to_dict(), **position._asdict()}

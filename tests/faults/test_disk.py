@@ -95,6 +95,7 @@ def disk(tmp_path):
     subprocess.run(["umount", folder], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk(whole, disk):
     folder, _ = disk
     filler = f"head -c $(($(df --output=avail -B1 {folder} | tail -1) - 20000)) /dev/zero > {folder}/filler"
@@ -118,6 +119,7 @@ def test_a_disk_that_has_become_read_only(whole, disk, capsys):
     assert study.recorded(folder / "out") == whole
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_deleted_before_a_checkpoint(whole, tmp_path):
     out = tmp_path / "out"
     assert str(out) in refused(out, (1, 2, 2), "rm", "-r", str(out))
