@@ -4,13 +4,16 @@ import argparse
 import logging
 import os
 import shlex
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
 from adamlab.data.dataset import DataError
 from adamlab.hyperparameters import ConfigError
-from adamlab.records import RecordsError
+from adamlab.records import RecordsError, WriteError
 
 
 class Parser(argparse.ArgumentParser):
@@ -31,32 +34,109 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"error: {message}\n")
 
 
+class Terminated(BaseException):
+    """SIGTERM, such as before a machine is taken away: raised where it arrives, as KeyboardInterrupt is for Ctrl-C."""
+
+
 def run_main(main: Callable[[], None], module: str) -> NoReturn:
     """Runs a program's `main` and ends the program.
 
     Args:
       main: The program.
-      module: The module that it was started as, for the command that continues it after Ctrl-C.
+      module: The module that it was started as, for the command that continues it.
 
     Raises:
-      SystemExit: Status 0; 2 after one line on standard error for bad input and unusable files; 130 after Ctrl-C.
+      SystemExit: Status 0; after one line on standard error 2 for bad input and unusable files, 1 for a disk that takes
+        nothing more; 130 after Ctrl-C and 143 after SIGTERM.
     """
     _silence()
     try:
-        main()
+        with _raised():
+            main()
+    except WriteError as error:
+        message, status = f"error: {error}", 1
     except (ConfigError, DataError, RecordsError) as error:
         message, status = f"error: {error}", 2
     except KeyboardInterrupt:
-        command = shlex.join(["python", "-m", module, *sys.argv[1:]])
-        message, status = f"Interrupted. What is finished is kept; continue with:\n  {command}", 130
+        message, status = f"Interrupted. {_continue_with(module)}", 130
+    except Terminated:
+        message, status = f"Terminated. {_continue_with(module)}", 143
     else:
         sys.exit(0)
     print(message, file=sys.stderr)
     sys.exit(status)
 
 
+def make_deterministic() -> None:
+    """Has XLA take, on a GPU, operations and kernels that give the same bits at every start; call it before JAX starts.
+
+    Without, kernels are chosen by how long they happen to take, and some add in the order in which threads arrive.
+
+    Source: https://openxla.org/xla/determinism; the first flag includes `--xla_gpu_exclude_nondeterministic_ops`.
+    """
+    flags = [os.environ.get("XLA_FLAGS", ""), "--xla_gpu_deterministic_ops=true", "--xla_gpu_autotune_level=0"]
+    os.environ["XLA_FLAGS"] = " ".join(flags).strip()
+
+
+@contextmanager
+def postponed() -> Iterator[Callable[[], bool]]:
+    """Holds Ctrl-C and SIGTERM back until the end of a block, which gets a function that tells whether one arrived.
+
+    A second Ctrl-C ends the program at once, even within a long computation: the system does that.
+
+    Raises:
+      KeyboardInterrupt, Terminated: At the end of the block, for what was held back.
+    """
+    arrived: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        arrived.append(number)
+        if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+        show_cursor = "\x1b[?25h" if sys.stderr.isatty() else ""  # which a live display has hidden
+        os.write(2, f"\nStopping after these steps; Ctrl-C ends at once.\n{show_cursor}".encode())
+
+    with _handling({signal.SIGINT: note, signal.SIGTERM: note}):
+        yield lambda: bool(arrived)
+    if arrived:
+        raise KeyboardInterrupt if arrived[0] == signal.SIGINT else Terminated
+
+
+@contextmanager
+def _raised() -> Iterator[None]:
+    """Turns SIGTERM into an exception, so that what is half-done is cleaned up."""
+
+    def terminate(number: int, frame: object) -> NoReturn:
+        raise Terminated
+
+    with _handling({signal.SIGTERM: terminate}):
+        yield
+
+
+@contextmanager
+def _handling(handlers: dict[signal.Signals, Callable[[int, object], None]]) -> Iterator[None]:
+    """Handles signals within a block. Those that are ignored go on being so: a program in the background, Ctrl-C."""
+    if threading.current_thread() is not threading.main_thread():  # which alone may
+        yield
+        return
+    watched = {number: handler for number, handler in handlers.items() if signal.getsignal(number) != signal.SIG_IGN}
+    before = {number: signal.signal(number, handler) for number, handler in watched.items()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _continue_with(module: str) -> str:
+    command = shlex.join(["python", "-m", module, *sys.argv[1:]])
+    return f"What is finished is kept; continue with:\n  {command}"
+
+
 def _silence() -> None:
     """Quietens the libraries' chatter, which says nothing that a user of a study can act on."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # the C++ side of XLA and TensorFlow
-    for name in ("absl", "jax", "orbax", "etils"):
+    for name in ("jax", "orbax", "etils"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    for name in ("absl", "asyncio"):  # the errors of Orbax's threads, all but the first, which we report
+        logging.getLogger(name).setLevel(logging.CRITICAL)

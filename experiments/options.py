@@ -39,6 +39,14 @@ def add_common_options(parser: Parser, seeds: int = 1) -> None:
         default=0,
         help="measure loss flattening every so many epochs (default without a number: 1)",
     )
+    add(
+        "--checkpoint-minutes",
+        type=float,
+        metavar="MINUTES",
+        default=10.0,
+        help="a checkpoint within an epoch every so often, 0 for every few steps (default: 10)",
+    )
+    add("--deterministic", action="store_true", help="the same bits at every start on a GPU, too; slower there")
     add("--out", type=Path, metavar="DIR", default=Path("results"), help="results folder (default: results)")
 
 

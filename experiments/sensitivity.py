@@ -26,7 +26,7 @@ trained once for all parameters.
 import argparse
 from pathlib import Path
 
-from adamlab.command import Parser, run_main
+from adamlab.command import Parser, make_deterministic, run_main
 from adamlab.config import Protocol, RunConfig, override
 from adamlab.hyperparameters import MAGNITUDE, OPTIMIZERS, ConfigError, grid_of, varied
 from adamlab.records import study_name
@@ -139,6 +139,8 @@ def main() -> None:
     if arguments.report:
         report(arguments.out)
         return
+    if arguments.deterministic:
+        make_deterministic()
     # Everything that can be refused is refused before the heavy imports; from here on it takes seconds.
     unknown = Protocol("unknown", 1, 1, batch_size=1, epochs=10**6)
     make_configs(arguments, make_grid(arguments, unknown), arguments.dataset, unknown)
@@ -160,7 +162,7 @@ def main() -> None:
     grid = make_grid(arguments, protocol)
     configs = make_configs(arguments, grid, dataset.name, protocol)
     introduce(console, configs, dataset, arguments.protocol == "auto", accelerator())
-    run_grid(configs, dataset, arguments.out, Display(console))
+    run_grid(configs, dataset, arguments.out, Display(console), arguments.checkpoint_minutes)
     print_tables(console, arguments.out, configs, grid)
     print_figures(console, draw(arguments.out / study_name(configs[0])))
 
