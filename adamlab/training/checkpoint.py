@@ -4,7 +4,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import jax
 import orbax.checkpoint as ocp
 
 
@@ -26,14 +25,11 @@ class Checkpoints:
         return self._open().latest_step() if self.folder.exists() else None
 
     def restore(self, abstract_state: Any) -> tuple[int, Any] | None:
-        """The newest epoch's number and state, shaped like `abstract_state`; None where there is none."""
+        """The newest epoch's number and state, shaped and placed like `abstract_state`; None where there is none."""
         epoch = self.latest_epoch()
         if epoch is None:
             return None
-        # One device for now; what is restored goes where the abstract state says.
-        sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), abstract_state)
-        return epoch, self._open().restore(epoch, args=ocp.args.StandardRestore(target))
+        return epoch, self._open().restore(epoch, args=ocp.args.StandardRestore(abstract_state))
 
     def save(self, epoch: int, state: Any) -> None:
         """Saves the state after `epoch` epochs, whole or not at all, and drops the one before."""

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from adamlab.config import RunConfig
@@ -15,6 +14,7 @@ from adamlab.training.build import build_program
 from adamlab.training.checkpoint import Checkpoints
 from adamlab.training.feed import ArrayFeed
 from adamlab.training.optimizers import traced
+from adamlab.training.parallel import Devices
 from adamlab.training.step import Arrays
 
 
@@ -36,6 +36,7 @@ def train(
     dataset: Dataset,
     checkpoints: Checkpoints | None = None,
     report: Callable[[int, int, float], None] = lambda epoch, step, loss: None,
+    devices: Devices | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Trains `config` and yields one record per epoch.
 
@@ -48,6 +49,7 @@ def train(
       checkpoints: Where the state is saved after each epoch but the last, and where an interrupted run is resumed
         from; None for neither.
       report: Called after every chunk of steps with the epoch, the steps done in it, and the chunk's mean loss.
+      devices: What it is trained on; None for the first one. Their number does not change the numbers.
 
     Yields:
       `epoch` (from 1), `train_loss` (mean over the epoch's steps, nats), `test_loss`, `test_accuracy` (in [0, 1], every
@@ -59,11 +61,13 @@ def train(
       Diverged: The training or test loss became infinite or NaN.
     """
     protocol = config.protocol
-    feed = ArrayFeed(dataset, config)
+    devices = devices or Devices()
     image_shape = dataset.train["image"].shape[1:]
-    program = build_program(config, dataset.num_classes, image_shape, dataset.mean, dataset.std)
-    arguments = (jnp.int32(config.seed), traced(config))
-    restored = checkpoints.restore(jax.eval_shape(program.init, *arguments)) if checkpoints else None
+    program = build_program(config, dataset.num_classes, image_shape, dataset.mean, dataset.std, devices)
+    feed = ArrayFeed(dataset, config, devices)
+    arguments = (np.int32(config.seed), traced(config))
+    abstract = devices.abstract(jax.eval_shape(program.init, *arguments))
+    restored = checkpoints.restore(abstract) if checkpoints else None
     done, state = restored or (0, program.init(*arguments))
 
     for epoch in range(done + 1, protocol.epochs + 1):
@@ -110,7 +114,7 @@ def _evaluate(evaluate: Callable, state: Any, feed: ArrayFeed) -> tuple[float, f
     for batches in feed.evaluation():
         sums = evaluate(state, batches)
         loss, correct = loss + float(sums["loss"]), correct + int(sums["correct"])
-        count += int(np.sum(np.asarray(batches["mask"])))
+        count += int(sums["count"])
     return loss / count, correct / count
 
 
