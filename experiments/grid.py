@@ -10,7 +10,7 @@ from adamlab.config import RunConfig
 from adamlab.data import Dataset
 from adamlab.training import Diverged, Interrupted, train
 from adamlab.training.checkpoint import Checkpoints
-from adamlab.training.cluster import announce, leads
+from adamlab.training.cluster import announce, ends_together, leads
 from adamlab.training.parallel import Devices
 from experiments.display import Display
 
@@ -18,6 +18,7 @@ from experiments.display import Display
 END = -1
 
 
+@ends_together()
 def run_grid(
     configs: Sequence[RunConfig],
     dataset: Dataset,

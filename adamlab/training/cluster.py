@@ -5,6 +5,9 @@ of them can know, such as that a file is there or that it is time to stop, is ag
 """
 
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import jax
 import numpy as np
@@ -73,3 +76,25 @@ def announce(number: int = 0) -> int:
     if jax.process_count() == 1:
         return number
     return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
+
+
+@contextmanager
+def ends_together() -> Iterator[None]:
+    """Ends this process with one line and status 1, at once, when it has lost another one that it was working with.
+
+    JAX's own ending would first wait for the other one to say goodbye. Where nothing breaks the connection, as between
+    GPUs, it is JAX that ends this process, after `SILENCE`.
+    """
+    try:
+        yield
+    except Exception as error:
+        link: BaseException | None = error
+        while link is not None and not isinstance(link, jax.errors.JaxRuntimeError):
+            link = link.__cause__ or link.__context__
+        if link is None or jax.process_count() == 1:
+            raise
+        reason = " ".join(str(link).split())
+        message = f"process {jax.process_index()} of {jax.process_count()} cannot go on with the others ({reason:.200})"
+        sys.stdout.flush()
+        print(f"error: {message}; started again, they continue from the last checkpoint", file=sys.stderr, flush=True)
+        os._exit(1)

@@ -33,8 +33,12 @@ def alone(optimizer="adam", **options):
     return small.train(Devices(1), optimizer, **options)
 
 
-@pytest.mark.parametrize("count", [2, 4])
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(
+    ("optimizer", "count"),
+    [(optimizer, 4) for optimizer in OPTIMIZERS]
+    + [("adam_lawn", 2)]
+    + [pytest.param(name, 2, marks=pytest.mark.slow) for name in OPTIMIZERS if name != "adam_lawn"],
+)
 def test_devices_agree_with_one_over_50_steps(optimizer, count):
     small.assert_agree(small.train(Devices(count), optimizer), alone(optimizer))
 
