@@ -91,7 +91,7 @@ class Checkpoints:
         return Position()
 
     def restore(self, config: RunConfig, abstract_state: Any) -> tuple[Position, Any] | None:
-        """The newest usable position and its state, shaped like `abstract_state`; None where there is none.
+        """The newest usable position and its state, shaped and placed like `abstract_state`; None where there is none.
 
         Raises:
           RecordsError: A checkpoint is of another configuration, or its state of another program.
@@ -105,10 +105,7 @@ class Checkpoints:
             name = next(name for name in saved | expected if saved.get(name) != expected.get(name))
             what = f"{name} is {saved.get(name)} there, {expected.get(name)} here"
             raise RecordsError(f"{path} is of another version of this program ({what}); delete {self.folder}")
-        # One device for now; what is restored goes where the abstract state says.
-        sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), abstract_state)
-        return position, self._open().restore(int(path.name), args=ocp.args.StandardRestore(target))
+        return position, self._open().restore(int(path.name), args=ocp.args.StandardRestore(abstract_state))
 
     def save(self, config: RunConfig, position: Position, state: Any) -> None:
         """Saves the state at a position, whole or not at all, and drops the oldest.
