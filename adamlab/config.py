@@ -1,5 +1,6 @@
 """What a run is: frozen dataclasses, validated when they are made, that turn into JSON and back."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Self
 
@@ -99,10 +100,13 @@ class RunConfig:
       epsilon_placement: `outside` the root (PyTorch's Adam, what the paper ran) or `inside` (Algorithm 1 as printed).
       optimizer: A key of `OPTIMIZERS`.
       trace_every: Epochs between two measurements of loss flattening; 0 for none.
+      microbatch: Images of a batch that are in memory, and seen by BatchNorm, at once; None for all of them.
+      norm_group: Images over which BatchNorm averages, where each device does so on its own (ghost batch normalisation,
+        Hoffer et al. 2017, arXiv:1705.08741); None for all that are seen at once, however many devices there are.
 
     Raises:
-      ConfigError: A value is none of the above, the optimizer lacks a hyperparameter that is set, or the phases are
-        longer than the training.
+      ConfigError: A value is none of the above, a batch does not divide, the optimizer lacks a hyperparameter that is
+        set, or the phases are longer than the training.
     """
 
     dataset: str
@@ -116,6 +120,8 @@ class RunConfig:
     epsilon_placement: str = "outside"
     optimizer: str = "adam"
     trace_every: int = 0
+    microbatch: int | None = None
+    norm_group: int | None = None
 
     def __post_init__(self) -> None:
         if self.stem is not None:
@@ -128,6 +134,9 @@ class RunConfig:
             raise ConfigError(f"seed must be in [0, 2**31), got {self.seed}")
         if self.trace_every < 0:
             raise ConfigError(f"trace_every must be at least 0, got {self.trace_every}")
+        check_division(self.protocol.batch_size, self.piece)
+        if self.norm_group is not None and (self.norm_group < 1 or self.piece % self.norm_group):
+            raise ConfigError(f"norm_group must divide the {self.piece} images seen at once, got {self.norm_group}")
         check_names(self.optimizer, self.hyperparameters)
         if self.epsilon_placement == "inside" and self.optimizer not in ("adam", "adam_lawn", "adamw"):
             raise ConfigError(f"epsilon_placement inside is for adam, adam_lawn and adamw, got {self.optimizer}")
@@ -144,6 +153,11 @@ class RunConfig:
             raise ConfigError(f"warmup_epochs must be 0 for a constant learning rate, got {warmup}")
         if free > epochs:
             raise ConfigError(f"free_epochs must be at most the {epochs} epochs, got {free}")
+
+    @property
+    def piece(self) -> int:
+        """Images of a batch that are seen at once, by all devices together."""
+        return self.protocol.batch_size if self.microbatch is None else self.microbatch
 
     @property
     def setting(self) -> str:
@@ -189,6 +203,33 @@ def difference(ours: RunConfig, theirs: RunConfig) -> str:
         for name in flat_ours
         if flat_ours[name] != flat_theirs[name]
     )
+
+
+def check_division(batch_size: int, piece: int, devices: int = 1) -> None:
+    """Raises ConfigError, which names the nearest sizes that do, unless pieces and devices divide a batch.
+
+    >>> check_division(100, 100, devices=8)
+    Traceback (most recent call last):
+    adamlab.hyperparameters.ConfigError: batch_size must be a multiple of the 8 devices, such as 96 or 104, got 100
+    """
+    if piece < 1:
+        raise ConfigError(f"microbatch must be at least 1, got {piece}")
+    if batch_size % piece:
+        nearest = _nearest(piece, [size for size in range(1, batch_size + 1) if batch_size % size == 0])
+        raise ConfigError(f"microbatch must divide the batch of {batch_size}, such as {nearest}, got {piece}")
+    if piece % devices:
+        name = "batch_size" if piece == batch_size else "microbatch"
+        accepted = range(devices, piece + devices + 1, devices)
+        if piece < batch_size:
+            accepted = [size for size in range(devices, batch_size + 1, devices) if batch_size % size == 0]
+        nearest = f", such as {_nearest(piece, accepted)}" if accepted else ""
+        raise ConfigError(f"{name} must be a multiple of the {devices} devices{nearest}, got {piece}")
+
+
+def _nearest(value: int, accepted: Sequence[int]) -> str:
+    """`96 or 104`: the greatest below and the least above a value."""
+    below, above = [x for x in accepted if x < value], [x for x in accepted if x > value]
+    return " or ".join(str(x) for x in [*below[-1:], *above[:1]])
 
 
 def flatten(config: dict[str, Any]) -> dict[str, Any]:

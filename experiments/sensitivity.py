@@ -30,7 +30,15 @@ from adamlab.command import Parser, make_deterministic, run_main
 from adamlab.config import Protocol, RunConfig, override
 from adamlab.hyperparameters import MAGNITUDE, OPTIMIZERS, ConfigError, grid_of, varied
 from adamlab.records import study_name
-from experiments.options import add_common_options, choose_protocol, seeds, split_choices, split_numbers
+from experiments.options import (
+    add_common_options,
+    choose_protocol,
+    cut_batch,
+    join_devices,
+    seeds,
+    split_choices,
+    split_numbers,
+)
 
 MODELS = ("plain20", "resnet34")
 # The values of each hyperparameter that is varied of an optimizer.
@@ -91,7 +99,9 @@ def make_grid(arguments: argparse.Namespace, protocol: Protocol) -> Grid:
     return grid
 
 
-def make_configs(arguments: argparse.Namespace, grid: Grid, dataset: str, protocol: Protocol) -> list[RunConfig]:
+def make_configs(
+    arguments: argparse.Namespace, grid: Grid, dataset: str, protocol: Protocol, devices: int = 1
+) -> list[RunConfig]:
     """Every run of the study, each once, the default setting of each network and optimizer first."""
     models = split_choices("--model", arguments.model, MODELS)
     settings = []
@@ -112,6 +122,7 @@ def make_configs(arguments: argparse.Namespace, grid: Grid, dataset: str, protoc
             epsilon_placement=arguments.epsilon_placement,
             optimizer=optimizer,
             trace_every=arguments.trace,
+            **cut_batch(arguments, protocol.batch_size, devices),
         )
         for model in models
         for optimizer, hyperparameters in settings
@@ -148,21 +159,25 @@ def main() -> None:
     from rich.console import Console
 
     from adamlab import data
+    from adamlab.training.cluster import leads
     from adamlab.training.parallel import accelerator, keep_compilations
     from experiments.display import Display, introduce, print_figures
     from experiments.grid import run_grid
     from experiments.tables import print_tables
     from plots.sensitivity import draw
 
-    console = Console(highlight=False, soft_wrap=True)
+    devices = join_devices(arguments)
+    console = Console(highlight=False, soft_wrap=True, quiet=not leads())
     dataset = data.load(arguments.dataset, arguments.data_dir)
     keep_compilations()
     protocol = choose_protocol(arguments, dataset, accelerator() is not None)
     protocol = override(protocol, batch_size=arguments.batch_size)
     grid = make_grid(arguments, protocol)
-    configs = make_configs(arguments, grid, dataset.name, protocol)
+    configs = make_configs(arguments, grid, dataset.name, protocol, devices.count)
     introduce(console, configs, dataset, arguments.protocol == "auto", accelerator())
-    run_grid(configs, dataset, arguments.out, Display(console), arguments.checkpoint_minutes)
+    run_grid(configs, dataset, arguments.out, Display(console), arguments.checkpoint_minutes, devices)
+    if not leads():
+        return
     print_tables(console, arguments.out, configs, grid)
     print_figures(console, draw(arguments.out / study_name(configs[0])))
 

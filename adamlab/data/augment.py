@@ -7,7 +7,7 @@ from jax import Array, lax
 PADDING = 4
 
 
-def crop_and_flip(key: Array, images: Array) -> Array:
+def crop_and_flip(key: Array, images: Array, places: Array | None = None, batch_size: int | None = None) -> Array:
     """Shifts each image by up to 4 pixels along each axis, black coming in, and mirrors every second one.
 
     That is PyTorch's ``RandomCrop(side, padding=4)`` and ``RandomHorizontalFlip()`` before normalisation: every shift
@@ -16,6 +16,9 @@ def crop_and_flip(key: Array, images: Array) -> Array:
     Args:
       key: A random key; it decides everything.
       images: Of any dtype, (batch, height, width, channels).
+      places: Where a device has a share of a batch: the places of `images` in the batch, int32 (n,). An image is moved
+        by its place, whoever has it.
+      batch_size: Of that batch.
 
     Returns:
       Images of the same shape and dtype.
@@ -28,8 +31,11 @@ def crop_and_flip(key: Array, images: Array) -> Array:
       He et al., "Deep Residual Learning for Image Recognition", arXiv:1512.03385, section 4.2.
     """
     shift_key, flip_key = jax.random.split(key)
-    shifts = jax.random.randint(shift_key, (len(images), 2), 0, 2 * PADDING + 1)
-    flips = jax.random.bernoulli(flip_key, shape=(len(images), 1, 1, 1))
+    batch_size = batch_size or len(images)
+    shifts = jax.random.randint(shift_key, (batch_size, 2), 0, 2 * PADDING + 1)
+    flips = jax.random.bernoulli(flip_key, shape=(batch_size, 1, 1, 1))
+    if places is not None:
+        shifts, flips = shifts[places], flips[places]
     padded = jnp.pad(images, ((0, 0), (PADDING, PADDING), (PADDING, PADDING), (0, 0)))
     crop = jax.vmap(lambda image, shift: lax.dynamic_slice(image, (*shift, 0), images.shape[1:]))
     cropped = crop(padded, shifts)

@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 
 from adamlab import models
-from adamlab.config import RunConfig
+from adamlab.config import RunConfig, check_division
 from adamlab.data.augment import crop_and_flip
+from adamlab.hyperparameters import ConfigError
 from adamlab.training.optimizers import Recipe
-from adamlab.training.parallel import compile_evaluation, compile_training
+from adamlab.training.parallel import AXIS, Devices, compile_evaluation, compile_training
 from adamlab.training.step import Normalisation, make_eval_step, make_init, make_trace, make_train_step
 
 DTYPES = {"float32": jnp.float32, "bf16": jnp.bfloat16}
@@ -27,9 +28,24 @@ class Program(NamedTuple):
 
 
 def build_program(
-    config: RunConfig, num_classes: int, image_shape: tuple[int, ...], mean: tuple, std: tuple
+    config: RunConfig,
+    num_classes: int,
+    image_shape: tuple[int, ...],
+    mean: tuple,
+    std: tuple,
+    devices: Devices | None = None,
 ) -> Program:
-    """The program that trains `config`; runs that differ in hyperparameters, seed or epochs share one."""
+    """The program that trains `config`; runs that differ in hyperparameters, seed or epochs share one.
+
+    Raises:
+      ConfigError: The batch cannot be split over the devices, or not into the groups that `config` names.
+    """
+    devices = devices or Devices()
+    piece = config.piece
+    check_division(config.protocol.batch_size, piece, devices.count)
+    if config.norm_group not in (None, piece // devices.count):
+        needed = f"norm_group {config.norm_group} of {piece} images needs {piece // config.norm_group} devices"
+        raise ConfigError(f"{needed}, got {devices.count}")
     options = {"stem": config.stem, "downsample": config.downsample}
     return _build(
         config.model,
@@ -40,6 +56,9 @@ def build_program(
         num_classes,
         image_shape,
         Normalisation(mean, std),
+        devices,
+        config.protocol.batch_size // piece,
+        config.norm_group is not None,
     )
 
 
@@ -53,12 +72,18 @@ def _build(
     num_classes: int,
     image_shape: tuple[int, int, int],
     normalise: Normalisation,
+    devices: Devices,
+    pieces: int,
+    norm_per_device: bool,
 ) -> Program:
     model = models.create(model_name, num_classes, dtype=DTYPES[precision], **dict(options))
-    train_step = make_train_step(model, make_optimizer, normalise)
+    axis_name = AXIS if devices.count > 1 else None
+    split = model.clone(axis_name=None if norm_per_device else axis_name)
+    train_step = make_train_step(split, make_optimizer, normalise, axis_name, pieces)
+    whole_step = make_train_step(model, make_optimizer, normalise)
     return Program(
-        init=jax.jit(make_init(model, make_optimizer, image_shape)),
-        train_chunk=compile_training(train_step, crop_and_flip if augment else None),
-        evaluate=compile_evaluation(make_eval_step(model, normalise)),
-        trace=jax.jit(make_trace(model, train_step, normalise)),
+        init=jax.jit(make_init(model, make_optimizer, image_shape), out_shardings=devices.replicated),
+        train_chunk=compile_training(devices, train_step, crop_and_flip if augment else None, pieces),
+        evaluate=compile_evaluation(devices, make_eval_step(model, normalise)),
+        trace=jax.jit(make_trace(model, whole_step, normalise)),
     )

@@ -93,7 +93,7 @@ class Checkpoints:
         return Position()
 
     def restore(self, config: RunConfig, abstract_state: Any) -> tuple[Position, Any] | None:
-        """The newest usable position and its state, shaped like `abstract_state`; None where there is none.
+        """The newest usable position and its state, shaped and placed like `abstract_state`; None where there is none.
 
         Raises:
           RecordsError: A checkpoint is of another configuration, or its state of another program.
@@ -107,11 +107,8 @@ class Checkpoints:
             name = next(name for name in saved | expected if saved.get(name) != expected.get(name))
             what = f"{name} is {saved.get(name)} there, {expected.get(name)} here"
             raise RecordsError(f"{path} is of another version of this program ({what}); delete {self.folder}")
-        # One device for now; what is restored goes where the abstract state says.
-        sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-        target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), abstract_state)
         try:
-            return position, self._open().restore(int(path.name), args=ocp.args.StandardRestore(target))
+            return position, self._open().restore(int(path.name), args=ocp.args.StandardRestore(abstract_state))
         except Exception as error:  # the files are what was saved, and what is here is too: another Orbax, perhaps
             raise RecordsError(f"{path} cannot be restored ({_reason(error)}); delete {self.folder}") from error
 

@@ -7,11 +7,11 @@ the device as a whole, and its chunks differ in their indices alone.
 from collections.abc import Iterator
 from typing import NamedTuple
 
-import jax
 import numpy as np
 
 from adamlab.config import Protocol, RunConfig
 from adamlab.data import Dataset
+from adamlab.training.parallel import Devices
 from adamlab.training.step import Arrays
 
 # A chunk of steps is one call of the compiled program: long enough to hide the call, short enough to watch the loss
@@ -43,13 +43,14 @@ class ArrayFeed:
     Args:
       dataset: The data set that `config` names.
       config: What is trained: its protocol says how much, its seed in which order.
+      devices: Where: each has all images to train on, and its share of those to evaluate on.
     """
 
-    def __init__(self, dataset: Dataset, config: RunConfig) -> None:
+    def __init__(self, dataset: Dataset, config: RunConfig, devices: Devices) -> None:
         self._protocol, self._seed = config.protocol, config.seed
-        self._train = jax.device_put(subset(dataset.train, self._protocol.train_images))
+        self._train = devices.replicate(subset(dataset.train, self._protocol.train_images))
         images = evaluation_images(dataset, self._protocol)
-        self._evaluation = jax.device_put(padded_batches(images, EVALUATION_BATCH))
+        self._evaluation = devices.split(padded_batches(images, EVALUATION_BATCH, devices.count))
 
     @property
     def probe(self) -> Arrays:
@@ -110,15 +111,17 @@ def evaluation_images(dataset: Dataset, protocol: Protocol) -> dict[str, np.ndar
     return {name: array[-protocol.test_images :] for name, array in dataset.train.items()}
 
 
-def padded_batches(split: dict[str, np.ndarray], batch_size: int) -> dict[str, np.ndarray]:
+def padded_batches(split: dict[str, np.ndarray], batch_size: int, multiple: int = 1) -> dict[str, np.ndarray]:
     """A split as (batches, batch, ...), filled up with zeros, and a `mask` that tells what is real.
+
+    Batches hold `batch_size` images, or all if there are fewer, and some more to be divisible by `multiple`.
 
     >>> padded_batches({"label": np.arange(5)}, 3)["mask"]
     array([[ True,  True,  True],
            [ True,  True, False]])
     """
     count = len(split["label"])
-    batch_size = min(batch_size, count)
+    batch_size = -(-min(batch_size, count) // multiple) * multiple
     filled = -(-count // batch_size) * batch_size
     batches = {}
     for name, array in (split | {"mask": np.ones(count, bool)}).items():

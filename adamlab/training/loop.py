@@ -13,8 +13,10 @@ from adamlab.config import RunConfig
 from adamlab.data import Dataset
 from adamlab.training.build import build_program
 from adamlab.training.checkpoint import Checkpoints, Position
+from adamlab.training.cluster import agree
 from adamlab.training.feed import ArrayFeed
 from adamlab.training.optimizers import traced
+from adamlab.training.parallel import Devices
 from adamlab.training.step import Arrays
 
 
@@ -42,6 +44,7 @@ def train(
     checkpoints: Checkpoints | None = None,
     report: Callable[[int, int, float], None] = lambda epoch, step, loss: None,
     stop: Callable[[], bool] = lambda: False,
+    devices: Devices | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Trains `config` and yields one record per epoch.
 
@@ -55,6 +58,7 @@ def train(
         the run is stopped; and where an interrupted run is resumed from. None for neither.
       report: Called after every chunk of steps with the epoch, the steps done in it, and the chunk's mean loss.
       stop: Asked after every chunk of steps and every epoch whether to end there.
+      devices: What it is trained on; None for the first one. Their number does not change the numbers.
 
     Yields:
       `epoch` (from 1), `train_loss` (mean over the epoch's steps, nats), `test_loss`, `test_accuracy` (in [0, 1], every
@@ -67,17 +71,19 @@ def train(
       Interrupted: `stop` said so.
     """
     protocol, steps = config.protocol, config.protocol.steps_per_epoch
-    feed = ArrayFeed(dataset, config)
+    devices = devices or Devices()
     image_shape = dataset.train["image"].shape[1:]
-    program = build_program(config, dataset.num_classes, image_shape, dataset.mean, dataset.std)
-    arguments = (jnp.int32(config.seed), traced(config))
-    restored = checkpoints.restore(config, jax.eval_shape(program.init, *arguments)) if checkpoints else None
+    program = build_program(config, dataset.num_classes, image_shape, dataset.mean, dataset.std, devices)
+    feed = ArrayFeed(dataset, config, devices)
+    arguments = (np.int32(config.seed), traced(config))
+    abstract = devices.abstract(jax.eval_shape(program.init, *arguments))
+    restored = checkpoints.restore(config, abstract) if checkpoints else None
     position, state = restored or (Position(), program.init(*arguments))
 
     def after_chunk(position: Position, state: Any, loss: float) -> None:
         report(position.epochs + 1, len(position.losses), loss)
-        stopping = stop()
-        if checkpoints and (stopping or (checkpoints.due() and len(position.losses) < steps)):
+        stopping, due = agree(stop(), checkpoints is not None and checkpoints.due())
+        if checkpoints and (stopping or (due and len(position.losses) < steps)):
             checkpoints.save(config, position, state)
         if stopping:
             raise Interrupted
@@ -104,7 +110,7 @@ def train(
         # After the yield: a record is on disk before the checkpoint that makes it final.
         if checkpoints and epoch < protocol.epochs:
             checkpoints.save(config, position, state)
-        if epoch < protocol.epochs and stop():
+        if epoch < protocol.epochs and agree(stop())[0]:
             raise Interrupted
 
 
@@ -141,7 +147,7 @@ def _evaluate(evaluate: Callable, state: Any, feed: ArrayFeed) -> tuple[float, f
     for batches in feed.evaluation():
         sums = evaluate(state, batches)
         loss, correct = loss + float(sums["loss"]), correct + int(sums["correct"])
-        count += int(np.sum(np.asarray(batches["mask"])))
+        count += int(sums["count"])
     return loss / count, correct / count
 
 

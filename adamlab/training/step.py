@@ -1,12 +1,14 @@
 """One training step and one evaluation step: pure functions of arrays."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+from jax import lax
 
 from adamlab.analysis import flattening
 
@@ -48,28 +50,63 @@ def make_init(model: nn.Module, make_optimizer: OptimizerFactory, image_shape: t
     return init
 
 
-def make_train_step(model: nn.Module, make_optimizer: OptimizerFactory, normalise: Normalisation) -> Callable:
+def make_train_step(
+    model: nn.Module,
+    make_optimizer: OptimizerFactory,
+    normalise: Normalisation,
+    axis_name: str | None = None,
+    pieces: int = 1,
+) -> Callable:
     """The function `train_step(state, batch) -> (state, loss)`.
 
     `batch` holds `image`, uint8 (n, height, width, channels), and `label`, int32 (n,). The loss is the batch's mean
     cross-entropy in nats, before the update.
+
+    Args:
+      model: The net; the axis of its BatchNorm is `axis_name`, or None for statistics per device.
+      make_optimizer: From hyperparameters to the optimizer.
+      normalise: From uint8 images to what the net takes.
+      axis_name: The mapped axis over whose devices the batch is split: each has n images of it.
+      pieces: Into how many pieces of n / pieces images the batch is cut; only one of them is in memory at a time.
+        BatchNorm sees a piece, and its running averages move once, to the mean over the pieces.
     """
 
-    def train_step(state: TrainState, batch: Arrays) -> tuple[TrainState, jax.Array]:
+    def measure(params: Any, batch_stats: Any, batch: Arrays) -> tuple[jax.Array, Any, Any]:
         images = normalise(batch["image"])
 
         def loss_fn(params: Any) -> tuple[jax.Array, Any]:
-            variables = {"params": params, "batch_stats": state.batch_stats}
+            variables = {"params": params, "batch_stats": batch_stats}
             logits, updated = model.apply(variables, images, train=True, mutable=["batch_stats"])
-            return cross_entropy(logits, batch["label"]).mean(), updated["batch_stats"]
+            return cross_entropy(logits, batch["label"]).mean(), updated.get("batch_stats", {})
 
-        (loss, batch_stats), gradients = jax.value_and_grad(loss_fn, has_aux=True)(state.params)
+        (loss, updated), gradients = jax.value_and_grad(loss_fn, has_aux=True)(params)
+        return loss, updated, gradients
+
+    def train_step(state: TrainState, batch: Arrays) -> tuple[TrainState, jax.Array]:
+        measured = _mean_over_pieces(partial(measure, state.params, state.batch_stats), batch, pieces)
+        if axis_name is not None:
+            measured = lax.pmean(measured, axis_name)
+        loss, batch_stats, gradients = measured
         optimizer = make_optimizer(state.hyperparameters)
         updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
         return TrainState(params, batch_stats, opt_state, state.hyperparameters), loss
 
     return train_step
+
+
+def _mean_over_pieces(measure: Callable, batch: Arrays, pieces: int) -> Any:
+    """The mean of `measure`, a tree of float arrays, over equal pieces of a batch, one after the other."""
+    if pieces == 1:
+        return measure(batch)
+    cut = {name: array.reshape(pieces, -1, *array.shape[1:]) for name, array in batch.items()}
+    zeros = optax.tree.zeros_like(jax.eval_shape(measure, {name: array[0] for name, array in cut.items()}))
+
+    def add(total: Any, piece: Arrays) -> tuple[Any, None]:
+        return optax.tree.add(total, measure(piece)), None
+
+    total, _ = lax.scan(add, zeros, cut)
+    return optax.tree.scale(1 / pieces, total)
 
 
 def make_trace(model: nn.Module, train_step: Callable, normalise: Normalisation) -> Callable:
@@ -93,7 +130,7 @@ def make_trace(model: nn.Module, train_step: Callable, normalise: Normalisation)
 
 
 def make_eval_step(model: nn.Module, normalise: Normalisation) -> Callable:
-    """The function `eval_step(state, batch) -> {"loss", "correct"}`: sums over the images whose `mask` is 1.
+    """The function `eval_step(state, batch) -> {"loss", "correct", "count"}`: sums over images whose `mask` is 1.
 
     The mask lets every image of a set count once: the last batch is filled up, and what fills it has mask 0.
     """
@@ -107,6 +144,7 @@ def make_eval_step(model: nn.Module, normalise: Normalisation) -> Callable:
         return {
             "loss": jnp.sum(loss, where=batch["mask"]),
             "correct": jnp.sum(correct, where=batch["mask"]),
+            "count": jnp.sum(batch["mask"]),
         }
 
     return eval_step
