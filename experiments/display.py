@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from adamlab.config import RunConfig
-from adamlab.data import Dataset
+from adamlab.data import ArrayDataset, Dataset
 
 # Training throughput on two cores of a 2.8 GHz Xeon, 32x32 images/s at batch 100, for the estimate of a study's time.
 IMAGES_PER_SECOND = {"plain20": 260.0, "resnet34": 260.0, "vgg19": 60.0}
@@ -29,7 +29,9 @@ def introduce(
       accelerator: Its name, or None on a CPU.
     """
     chosen_for = f" (chosen for {accelerator or 'a CPU'})" if chosen else ""
-    console.print(_introduction(configs, dataset.train["image"][0, ..., 0].size, chosen_for, accelerator))
+    size = configs[0].protocol.image_size
+    pixels = dataset.train["image"][0, ..., 0].size if isinstance(dataset, ArrayDataset) else (size or 0) ** 2
+    console.print(_introduction(configs, pixels, chosen_for, accelerator))
     if dataset.note:
         console.print(f"[bold yellow]{dataset.note}[/]")
 

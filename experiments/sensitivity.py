@@ -30,7 +30,14 @@ from adamlab.command import Parser, run_main
 from adamlab.config import Protocol, RunConfig, override
 from adamlab.hyperparameters import MAGNITUDE, OPTIMIZERS, ConfigError, grid_of, varied
 from adamlab.records import study_name
-from experiments.options import add_common_options, choose_protocol, seeds, split_choices, split_numbers
+from experiments.options import (
+    add_common_options,
+    choose_protocol,
+    load_dataset,
+    seeds,
+    split_choices,
+    split_numbers,
+)
 
 MODELS = ("plain20", "resnet34")
 # The values of each hyperparameter that is varied of an optimizer.
@@ -145,7 +152,6 @@ def main() -> None:
 
     from rich.console import Console
 
-    from adamlab import data
     from adamlab.training.parallel import accelerator, keep_compilations
     from experiments.display import Display, introduce, print_figures
     from experiments.grid import run_grid
@@ -153,7 +159,7 @@ def main() -> None:
     from plots.sensitivity import draw
 
     console = Console(highlight=False, soft_wrap=True)
-    dataset = data.load(arguments.dataset, arguments.data_dir)
+    dataset = load_dataset(arguments)
     keep_compilations()
     protocol = choose_protocol(arguments, dataset, accelerator() is not None)
     protocol = override(protocol, batch_size=arguments.batch_size)

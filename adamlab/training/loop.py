@@ -12,7 +12,7 @@ from adamlab.config import RunConfig
 from adamlab.data import Dataset
 from adamlab.training.build import build_program
 from adamlab.training.checkpoint import Checkpoints
-from adamlab.training.feed import ArrayFeed
+from adamlab.training.feed import ArrayFeed, StreamFeed, make_feed
 from adamlab.training.optimizers import traced
 from adamlab.training.parallel import Devices
 from adamlab.training.step import Arrays
@@ -62,9 +62,8 @@ def train(
     """
     protocol = config.protocol
     devices = devices or Devices()
-    image_shape = dataset.train["image"].shape[1:]
-    program = build_program(config, dataset.num_classes, image_shape, dataset.mean, dataset.std, devices)
-    feed = ArrayFeed(dataset, config, devices)
+    feed = make_feed(dataset, config, devices)
+    program = build_program(config, dataset.num_classes, feed.image_shape, dataset.mean, dataset.std, devices)
     arguments = (np.int32(config.seed), traced(config))
     abstract = devices.abstract(jax.eval_shape(program.init, *arguments))
     restored = checkpoints.restore(abstract) if checkpoints else None
@@ -94,7 +93,7 @@ def train(
 
 
 def _train_epoch(
-    train_chunk: Callable, state: Any, feed: ArrayFeed, epoch: int, steps: int, report: Callable
+    train_chunk: Callable, state: Any, feed: ArrayFeed | StreamFeed, epoch: int, steps: int, report: Callable
 ) -> tuple[Any, float]:
     """The state after one epoch, and the mean of its steps' losses."""
     losses = []
@@ -108,7 +107,7 @@ def _train_epoch(
     return state, float(np.mean(losses))
 
 
-def _evaluate(evaluate: Callable, state: Any, feed: ArrayFeed) -> tuple[float, float]:
+def _evaluate(evaluate: Callable, state: Any, feed: ArrayFeed | StreamFeed) -> tuple[float, float]:
     """Mean loss and accuracy over the images that the masks count."""
     loss, correct, count = 0.0, 0, 0
     for batches in feed.evaluation():
