@@ -109,9 +109,7 @@ def cell(protocol: str, epochs: int, optimizer: str, batch_size: int, image_size
     return tuned or starting_point(protocol, epochs, optimizer, batch_size, image_size)
 
 
-def starting_point(
-    protocol: str, epochs: int, optimizer: str, batch_size: int, image_size: int | None = None
-) -> Cell:
+def starting_point(protocol: str, epochs: int, optimizer: str, batch_size: int, image_size: int | None = None) -> Cell:
     """The centre of a cell's tuning grid.
 
     Alpha follows the square root rule, alpha(B) = alpha(B0) sqrt(B / B0) (Krizhevsky 2014,

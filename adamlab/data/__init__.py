@@ -8,11 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from adamlab.data import cifar, digits, photographs, synthetic
-from adamlab.data.dataset import ArrayDataset, DataError, Dataset, StreamDataset
+from adamlab.data.dataset import NAMES, ArrayDataset, DataError, Dataset, StreamDataset
 
 __all__ = ["NAMES", "ArrayDataset", "DataError", "Dataset", "StreamDataset", "load"]
-
-NAMES = ("auto", "cifar10", "cifar100", "digits", "synthetic")
 
 
 def load(

@@ -10,6 +10,10 @@ Split = dict[str, np.ndarray]
 Moments = tuple[tuple[float, ...], tuple[float, ...]]
 
 
+# Data sets that adamlab loads into memory; "auto" is one of the others.
+NAMES = ("auto", "cifar10", "cifar100", "digits", "synthetic")
+
+
 class DataError(Exception):
     """Data that is missing, damaged or unreachable. The message is one line for the person who asked for it."""
 

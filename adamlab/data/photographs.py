@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from adamlab.data.dataset import DataError, Records, StreamDataset, data_folder, one_line
+from adamlab.data.dataset import NAMES, DataError, Records, StreamDataset, data_folder, one_line
 
 # Of ImageNet's training images, as in github.com/facebookarchive/fb.resnet.torch, datasets/imagenet.lua.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -38,7 +38,7 @@ def load(
 
     root = data_folder(data_dir)
     try:
-        info = builder_from_files(name, data_dir=str(root)).info
+        info: Any = builder_from_files(name, data_dir=str(root)).info
         splits, features = dict(info.splits), info.features
     except DatasetNotFoundError:
         raise DataError(f"{name} is not prepared in {root}. {_advice(name)}") from None
@@ -66,7 +66,9 @@ def available_cores() -> int:
 
 
 def _advice(name: str) -> str:
-    how = f"`tfds build {name} --file_format=array_record`, with TensorFlow, prepares it"
+    how = (
+        f"{', '.join(NAMES)} need no preparation; `tfds build --file_format=array_record`, with TensorFlow, does others"
+    )
     if name.startswith("imagenet2012"):
         how = "ImageNet has to be downloaded by hand; docs/imagenet.md says how to prepare it"
     return f"{how}; if it is prepared elsewhere, give that folder by TFDS_DATA_DIR or --data-dir"

@@ -1,4 +1,4 @@
-"""A small data set of photographs of real sizes, written by tensorflow-datasets itself, that none of its readers knows."""
+"""A small data set of photographs of real sizes, written by tensorflow-datasets itself."""
 
 import io
 from pathlib import Path
