@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import UnidentifiedImageError
 
 from adamlab.data.dataset import DataError, Records, StreamDataset, one_line
 from adamlab.data.order import epoch_order, largest_divisor
@@ -197,7 +198,9 @@ class Source:
             shard = int(np.searchsorted(np.cumsum(records.sizes), place, "right"))
             record = place - sum(records.sizes[:shard])
             where = f"record {record} of {records.paths[shard]}, file name {name}"
-            raise DataError(f"{where}, cannot be decoded: {one_line(error)}") from None
+            # Pillow's own message would name an object in memory, and so each time another.
+            reason = "it is no image" if isinstance(error, UnidentifiedImageError) else one_line(error)
+            raise DataError(f"{where}, cannot be decoded: {reason}") from None
 
     def _reader(self, records: Records) -> Any:
         """Opens each file when it is first needed, in the process that needs it."""
