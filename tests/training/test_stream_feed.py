@@ -104,13 +104,12 @@ def test_the_probe_is_the_first_training_images_uncut(dataset):
 def test_workers_end_with_their_feed_and_one_that_is_killed_is_said(dataset, short_chunks):
     feed = StreamFeed(replace(dataset, workers=1), config(replace(AUGMENTED, epochs=200)), Devices())
     expected = chunks(StreamFeed(dataset, config(), Devices()), 1)
-    found = feed.chunks(1)
-    np.testing.assert_array_equal(next(found).data["image"], expected[0]["image"])
+    run = (item for epoch in range(1, 201) for part in (feed.chunks(epoch), feed.evaluation()) for item in part)
+    np.testing.assert_array_equal(next(run).data["image"], expected[0]["image"])
     (worker,) = multiprocessing.active_children()
-    found.close()
     os.kill(worker.pid, signal.SIGKILL)
     with pytest.raises(DataError, match=r"a worker that decodes images ended: .*; try fewer --workers"):
-        [chunks(feed, epoch) for epoch in range(1, 200)]  # what it had made before is still there
+        list(run)  # what the worker had made before is still there
 
     feed = StreamFeed(replace(dataset, workers=1), config(), Devices())
     next(feed.chunks(1))
