@@ -10,9 +10,11 @@ from adamlab.data import ArrayDataset, DataError, cifar
 from adamlab.data.dataset import channel_moments
 
 
-def test_unknown_name():
-    with pytest.raises(ValueError, match="one of auto, cifar10, cifar100, digits, synthetic, got 'mnist'"):
-        adamlab.data.load("mnist")
+def test_unknown_name(tmp_path):
+    with pytest.raises(
+        DataError, match=f"cifar01 is not prepared in {tmp_path}. auto, cifar10, .* need no preparation"
+    ):
+        adamlab.data.load("cifar01", tmp_path)
 
 
 def test_auto_takes_cifar10_where_it_can_be_had(cifar10, tmp_path):

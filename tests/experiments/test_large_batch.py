@@ -166,7 +166,10 @@ def test_tuning_prints_the_best_setting_first_and_divergence_last(tmp_path):
             ["--optimizer=lars"],
             "--optimizer must be one of adam, adam_lawn, adamw, adamp, sgd, sgd_lawn, lamb_lawn, got",
         ),
-        (["--dataset=imagenet2012"], "invalid choice: 'imagenet2012'"),
+        (
+            ["--dataset=imagenet2012", "--data-dir=/nowhere"],
+            "imagenet2012 is not prepared in /nowhere. ImageNet has to",
+        ),
         (["--batch-size=many"], "--batch-size must be numbers separated by commas, got 'many'"),
         (["--batch-size=2.5"], "--batch-size must be whole numbers >= 1, got '2.5'"),
         (["--batch-size=0"], "--batch-size must be whole numbers >= 1, got '0'"),

@@ -215,7 +215,9 @@ def test_digits_in_place_of_cifar10_are_said_loudly(tmp_path):
     ("arguments", "message"),
     [
         (["--param=gamma"], "invalid choice: 'gamma' (choose from"),
-        (["--dataset=mnist"], "invalid choice: 'mnist'"),
+        (["--dataset=cifar01", "--data-dir=/nowhere"], "cifar01 is not prepared in /nowhere. auto, cifar10, cifar100"),
+        (["--dataset=digits", "--protocol=smoke", "--image-size=64"], "--image-size is for photographs, got digits"),
+        (["--dataset=digits", "--workers=-1"], "--workers must be at least 0, got -1"),
         (["--model=alexnet"], "--model must be one of plain20, resnet34, got 'alexnet'"),
         (["--model="], "--model must be one of plain20, resnet34, got ''"),
         (["--param=alpha", "--values=0"], "alpha must be a finite number > 0, got 0.0"),
