@@ -25,7 +25,16 @@ from adamlab.config import Protocol, RunConfig, tuning
 from adamlab.hyperparameters import OPTIMIZERS, ConfigError, Hyperparameters
 from adamlab.records import study_name
 from experiments.cells import PAPER, TABLES, cell, starting_point
-from experiments.options import add_common_options, choose_protocol, load_dataset, seeds, split_choices, split_numbers
+from experiments.options import (
+    add_common_options,
+    choose_protocol,
+    cut_batch,
+    join_devices,
+    load_dataset,
+    seeds,
+    split_choices,
+    split_numbers,
+)
 
 PREFIX = "lawn-"
 # The network and the batch sizes of each protocol where nothing else is said; the paper's batches are in its tables.
@@ -57,7 +66,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     return arguments
 
 
-def make_configs(arguments: argparse.Namespace, dataset: str, protocol: Protocol) -> list[RunConfig]:
+def make_configs(arguments: argparse.Namespace, dataset: str, protocol: Protocol, devices: int = 1) -> list[RunConfig]:
     """Every run of the study, each once, a cell's seeds one after the other.
 
     Raises:
@@ -80,6 +89,7 @@ def make_configs(arguments: argparse.Namespace, dataset: str, protocol: Protocol
             precision=arguments.precision,
             optimizer=optimizer,
             trace_every=arguments.trace,
+            **cut_batch(arguments, batch_size, devices),
         )
         for optimizer, batch_size, hyperparameters in settings
         for seed in ([0] if arguments.tune else seeds(arguments))
@@ -143,21 +153,25 @@ def main() -> None:
 
     from rich.console import Console
 
+    from adamlab.training.cluster import leads
     from adamlab.training.parallel import accelerator, keep_compilations
     from experiments.cell_tables import print_cells, print_tuning
     from experiments.display import Display, introduce, print_figures
     from experiments.grid import run_grid
     from plots.large_batch import draw
 
-    console = Console(highlight=False, soft_wrap=True)
+    devices = join_devices(arguments)
+    console = Console(highlight=False, soft_wrap=True, quiet=not leads())
     dataset = load_dataset(arguments)
     keep_compilations()
     protocol = choose_protocol(arguments, dataset, accelerator() is not None, PREFIX)
     if arguments.tune:
         protocol = tuning(protocol, dataset.train_size)
-    configs = make_configs(arguments, dataset.name, protocol)
+    configs = make_configs(arguments, dataset.name, protocol, devices.count)
     introduce(console, configs, dataset, arguments.protocol == "auto", accelerator())
-    run_grid(configs, dataset, arguments.out, Display(console))
+    run_grid(configs, dataset, arguments.out, Display(console), arguments.checkpoint_minutes, devices)
+    if not leads():
+        return
     (print_tuning if arguments.tune else print_cells)(console, arguments.out, configs)
     print_figures(console, draw(arguments.out / study_name(configs[0]), configs=configs))
 

@@ -2,11 +2,15 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from adamlab.command import Parser
-from adamlab.config import PHOTOGRAPHS, PROTOCOLS, Protocol, override
+from adamlab.config import PHOTOGRAPHS, PROTOCOLS, Protocol, check_division, override
 from adamlab.data import NAMES, Dataset, StreamDataset, load
 from adamlab.hyperparameters import ConfigError, choose
+
+if TYPE_CHECKING:
+    from adamlab.training.parallel import Devices
 
 
 def add_common_options(parser: Parser, seeds: int = 1) -> None:
@@ -48,7 +52,63 @@ def add_common_options(parser: Parser, seeds: int = 1) -> None:
         default=0,
         help="measure loss flattening every so many epochs (default without a number: 1)",
     )
+    add(
+        "--checkpoint-minutes",
+        type=float,
+        metavar="MINUTES",
+        default=10.0,
+        help="a checkpoint within an epoch every so often, 0 for every few steps (default: 10)",
+    )
+    add("--deterministic", action="store_true", help="the same bits at every start on a GPU, too; slower there")
     add("--out", type=Path, metavar="DIR", default=Path("results"), help="results folder (default: results)")
+    add_device_options(parser)
+
+
+def add_device_options(parser: Parser) -> None:
+    """Adds the options that say where a study is trained, and how a batch is cut for that."""
+    add = parser.add_argument_group("devices").add_argument
+    add("--devices", type=int, metavar="N", help="how many a batch is split over (default: all that there are)")
+    add("--spmd", choices=("pmap", "shard_map"), default="pmap", help="what maps a step over devices (default: pmap)")
+    add(
+        "--batch-norm",
+        choices=("global", "local"),
+        default="global",
+        help="statistics of the whole batch (default), or of each device's share (ghost batch normalisation)",
+    )
+    add("--microbatch", type=int, metavar="M", help="images of a batch in memory at once; BatchNorm sees so many")
+    add("--coordinator", metavar="HOST:PORT", help="of process 0, on several hosts; auto: what JAX finds out itself")
+    add("--num-processes", type=int, metavar="N", help="processes of the job, where the cluster does not say")
+    add("--process-id", type=int, metavar="I", help="which one this is, from 0")
+
+
+def join_devices(arguments: argparse.Namespace) -> "Devices":
+    """Joins the job's other processes, where there are any, and returns the devices that were asked for.
+
+    Raises:
+      ConfigError: There are no such devices, or the other processes cannot be joined.
+    """
+    import jax
+
+    from adamlab.training.cluster import join
+    from adamlab.training.parallel import Devices
+
+    join(arguments.coordinator, arguments.num_processes, arguments.process_id)
+    return Devices(jax.device_count() if arguments.devices is None else arguments.devices, arguments.spmd)
+
+
+def cut_batch(arguments: argparse.Namespace, batch_size: int, devices: int) -> dict[str, Any]:
+    """How a batch is cut, as entries of `RunConfig`. The number of devices is one only where it decides numbers.
+
+    Raises:
+      ConfigError: The batch does not divide.
+    """
+    microbatch = arguments.microbatch
+    if microbatch is not None and microbatch >= batch_size:
+        microbatch = None
+    piece = batch_size if microbatch is None else microbatch
+    check_division(batch_size, piece, devices)
+    local = arguments.batch_norm == "local" and devices > 1
+    return {"microbatch": microbatch, "norm_group": piece // devices if local else None}
 
 
 def split_choices(name: str, text: str, choices: tuple[str, ...]) -> tuple[str, ...]:

@@ -33,6 +33,8 @@ from adamlab.records import study_name
 from experiments.options import (
     add_common_options,
     choose_protocol,
+    cut_batch,
+    join_devices,
     load_dataset,
     seeds,
     split_choices,
@@ -98,7 +100,9 @@ def make_grid(arguments: argparse.Namespace, protocol: Protocol) -> Grid:
     return grid
 
 
-def make_configs(arguments: argparse.Namespace, grid: Grid, dataset: str, protocol: Protocol) -> list[RunConfig]:
+def make_configs(
+    arguments: argparse.Namespace, grid: Grid, dataset: str, protocol: Protocol, devices: int = 1
+) -> list[RunConfig]:
     """Every run of the study, each once, the default setting of each network and optimizer first."""
     models = split_choices("--model", arguments.model, MODELS)
     settings = []
@@ -119,6 +123,7 @@ def make_configs(arguments: argparse.Namespace, grid: Grid, dataset: str, protoc
             epsilon_placement=arguments.epsilon_placement,
             optimizer=optimizer,
             trace_every=arguments.trace,
+            **cut_batch(arguments, protocol.batch_size, devices),
         )
         for model in models
         for optimizer, hyperparameters in settings
@@ -152,21 +157,25 @@ def main() -> None:
 
     from rich.console import Console
 
+    from adamlab.training.cluster import leads
     from adamlab.training.parallel import accelerator, keep_compilations
     from experiments.display import Display, introduce, print_figures
     from experiments.grid import run_grid
     from experiments.tables import print_tables
     from plots.sensitivity import draw
 
-    console = Console(highlight=False, soft_wrap=True)
+    devices = join_devices(arguments)
+    console = Console(highlight=False, soft_wrap=True, quiet=not leads())
     dataset = load_dataset(arguments)
     keep_compilations()
     protocol = choose_protocol(arguments, dataset, accelerator() is not None)
     protocol = override(protocol, batch_size=arguments.batch_size)
     grid = make_grid(arguments, protocol)
-    configs = make_configs(arguments, grid, dataset.name, protocol)
+    configs = make_configs(arguments, grid, dataset.name, protocol, devices.count)
     introduce(console, configs, dataset, arguments.protocol == "auto", accelerator())
-    run_grid(configs, dataset, arguments.out, Display(console))
+    run_grid(configs, dataset, arguments.out, Display(console), arguments.checkpoint_minutes, devices)
+    if not leads():
+        return
     print_tables(console, arguments.out, configs, grid)
     print_figures(console, draw(arguments.out / study_name(configs[0])))
 

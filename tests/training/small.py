@@ -2,7 +2,9 @@
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 
 from adamlab.config import Protocol, RunConfig
 from adamlab.data.augment import crop_and_flip
@@ -27,8 +29,10 @@ NORMALISE = Normalisation((0.5, 0.5), (0.3, 0.3))
 class Net(nn.Module):
     """Two convolutions and a head, with BatchNorm and tanh or with tanh alone."""
 
+    num_classes: int = 3
     axis_name: str | None = None
     norm: bool = True
+    dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, images, train=False):
@@ -36,7 +40,7 @@ class Net(nn.Module):
         for name in ("first", "second"):
             x = Conv(4, name=name)(x)
             x = nn.tanh(BatchNorm(self.axis_name, name=f"{name}_norm")(x, train) if self.norm else x)
-        return Head(3, name="head")(x)
+        return Head(self.num_classes, name="head")(x)
 
 
 def hyperparameters(optimizer):
@@ -58,10 +62,10 @@ def train(
     """The state after 50 augmented steps, and their losses."""
     axis_name = AXIS if devices.count > 1 else None
     recipe = Recipe(optimizer, "phases")
-    model = Net(None if norm_per_device else axis_name, norm)
+    model = Net(axis_name=None if norm_per_device else axis_name, norm=norm)
     step = make_train_step(model, recipe, NORMALISE, axis_name, pieces)
     chunk = compile_training(devices, step, crop_and_flip, pieces)
-    init = jax.jit(make_init(Net(None, norm), recipe, SHAPE), out_shardings=devices.replicated)
+    init = jax.jit(make_init(Net(norm=norm), recipe, SHAPE), out_shardings=devices.replicated)
     state, losses = init(np.int32(0), hyperparameters(optimizer)), []
     data = devices.replicate(DATA)
     for part in (slice(0, 25), slice(25, 50)):

@@ -1,0 +1,128 @@
+"""Two real processes with two CPU devices each, on loopback: the numbers of one process; no hang when one is killed."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from adamlab import data, models, records
+from adamlab.hyperparameters import ConfigError
+from adamlab.training import train
+from adamlab.training.cluster import join
+from tests.training import small
+
+ROOT = Path(__file__).parents[2]
+# The study's command line, with a net that is quick to compile and smooth.
+PROGRAM = """
+from adamlab import models
+from adamlab.command import run_main
+from experiments import large_batch
+from tests.training import small
+models.MODELS["plain20"] = small.Net
+run_main(large_batch.main, "experiments.large_batch")
+"""
+STUDY = ["--dataset=digits", "--protocol=smoke", "--optimizer=adam_lawn", "--batch-size=40", "--seeds=1"]
+
+
+def start(out, *arguments):
+    """Both processes of a job."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"}
+    job = [f"--out={out}", f"--coordinator={address}", "--num-processes=2", *arguments]
+    return [
+        subprocess.Popen(
+            [sys.executable, "-c", PROGRAM, *STUDY, *job, f"--process-id={number}"],
+            cwd=ROOT,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(2)
+    ]
+
+
+def finish(processes):
+    """What each of them printed on its two streams."""
+    try:
+        return [process.communicate(timeout=400) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+
+
+def run_to_the_end(processes):
+    """What process 0 printed; the other one has nothing to say."""
+    outputs = finish(processes)
+    assert [process.returncode for process in processes] == [0, 0], outputs
+    assert [errors for _, errors in outputs] == ["", ""]
+    # The CPU's own transport greets on standard output.
+    lines = [line for line in outputs[1][0].splitlines() if "Gloo" not in line and "connected" not in line]
+    assert lines == []
+    return outputs[0][0]
+
+
+def assert_trained_as_by_one_process(out, monkeypatch):
+    monkeypatch.setitem(models.MODELS, "plain20", small.Net)
+    (run,) = records.read_runs(out)
+    expected = list(train(run.config, data.load("digits")))
+    assert [record["epoch"] for record in run.epochs] == [record["epoch"] for record in expected]
+    for record, by_one in zip(run.epochs, expected, strict=True):
+        for name in ("train_loss", "test_loss", "test_accuracy"):
+            assert record[name] == pytest.approx(by_one[name], abs=1e-5)
+    assert run.ending == "finished"
+    assert run.provenance["device"] == "4 x cpu in 2 processes"
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one_and_one_of_them_talks(tmp_path, monkeypatch):
+    run_to_the_end(start(tmp_path, "--epochs=4", "--microbatch=20", "--trace=2"))
+    assert_trained_as_by_one_process(tmp_path, monkeypatch)
+
+
+def epochs_recorded(out):
+    return sum(path.read_text().count("train_loss") for path in out.rglob("metrics.jsonl"))
+
+
+@pytest.mark.parametrize("victim", [1, pytest.param(0, marks=pytest.mark.slow)])
+def test_a_killed_process_ends_the_job_and_the_next_one_continues(tmp_path, monkeypatch, victim):
+    study = ("--epochs=60", "--spmd=shard_map")
+    processes = start(tmp_path, *study)
+    while epochs_recorded(tmp_path) < 3:
+        assert all(process.poll() is None for process in processes), finish(processes)
+        time.sleep(0.05)
+    processes[victim].kill()
+    survivor = processes[1 - victim]
+    _, errors = finish(processes)[1 - victim]
+    assert survivor.returncode not in (0, -9)  # -9 would be ours, after waiting in vain
+    ours, jaxs = "cannot go on with the others", "JAX distributed service detected fatal errors"
+    assert ours in errors or jaxs in errors
+    assert 3 <= epochs_recorded(tmp_path) < 60
+
+    assert "continued after epoch" in run_to_the_end(start(tmp_path, *study))
+    assert_trained_as_by_one_process(tmp_path, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("host:1", 2, None), "--coordinator needs --num-processes and --process-id, counted from 0, got 2 and None"),
+        (("host:1", 2, 2), "--coordinator needs --num-processes and --process-id, counted from 0, got 2 and 2"),
+        ((None, 2, 0), "--num-processes and --process-id need --coordinator=host:port, got None"),
+        (("auto", None, 1), "--num-processes and --process-id need --coordinator=host:port, got auto"),
+    ],
+)
+def test_half_a_job_is_refused(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        join(*arguments)
+
+
+def test_a_process_on_its_own_joins_nobody(monkeypatch):
+    monkeypatch.setenv("SLURM_NTASKS", "1")
+    join()
