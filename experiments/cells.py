@@ -65,6 +65,24 @@ _AT_256 = {
     "lamb_lawn": Cell(Hyperparameters(alpha=1e-2, epsilon=1e-6, **_PHASES), "start", "not tuned"),
 }
 
+# For photographs, of 90 epochs on ImageNet.
+_GOYAL = "Goyal et al. 2017, arXiv:1706.02677, section 5.1: 0.1, 1e-4 and 5 epochs of warm-up, for ResNet-50"
+_WARM = {"warmup_epochs": 5.0}
+_FREE = {"free_epochs": 2.0, **_WARM}
+_AT_256_PHOTOGRAPHS = {
+    "sgd": Cell(Hyperparameters(alpha=0.1, weight_decay=1e-4, **_WARM), "literature", _GOYAL),
+    "sgd_lawn": Cell(Hyperparameters(alpha=0.1, weight_decay=1e-4, **_FREE), "literature", _GOYAL),
+    "adam": Cell(Hyperparameters(weight_decay=1e-4, **_WARM), "literature", f"{_ADAM}; weight decay as SGD's"),
+    "adam_lawn": Cell(Hyperparameters(**_FREE), "literature", _ADAM),
+    "adamw": Cell(Hyperparameters(weight_decay=1e-2, **_WARM), "literature", f"{_ADAM}; PyTorch's weight decay"),
+    "adamp": Cell(Hyperparameters(weight_decay=1e-2, **_WARM), "literature", "example in github.com/clovaai/AdamP"),
+    "lamb_lawn": Cell(
+        Hyperparameters(alpha=3.54e-3, epsilon=1e-6, **_FREE),
+        "literature",
+        "You et al. 2020, arXiv:1904.00962: 0.04 at batch 32k, by their square root rule",
+    ),
+}
+
 # On a laptop no optimizer has weight decay, so that Adam and Adam-LAWN differ in one thing.
 _LAPTOP = {"alpha": 3e-3, "warmup_epochs": 2.0}
 _AT_50 = {
@@ -85,13 +103,13 @@ TUNED: dict[str, dict[tuple[str, int], Cell]] = {
 }
 
 
-def cell(protocol: str, epochs: int, optimizer: str, batch_size: int) -> Cell:
+def cell(protocol: str, epochs: int, optimizer: str, batch_size: int, image_size: int | None = None) -> Cell:
     """What a cell is trained with: what tuning found, or else its starting point; arguments as there."""
-    tuned = TUNED.get(protocol, {}).get((optimizer, batch_size))
-    return tuned or starting_point(protocol, epochs, optimizer, batch_size)
+    tuned = TUNED.get(protocol, {}).get((optimizer, batch_size)) if image_size is None else None
+    return tuned or starting_point(protocol, epochs, optimizer, batch_size, image_size)
 
 
-def starting_point(protocol: str, epochs: int, optimizer: str, batch_size: int) -> Cell:
+def starting_point(protocol: str, epochs: int, optimizer: str, batch_size: int, image_size: int | None = None) -> Cell:
     """The centre of a cell's tuning grid.
 
     Alpha follows the square root rule, alpha(B) = alpha(B0) sqrt(B / B0) (Krizhevsky 2014,
@@ -103,12 +121,15 @@ def starting_point(protocol: str, epochs: int, optimizer: str, batch_size: int) 
       epochs: Of the training.
       optimizer: A name in `OPTIMIZERS`.
       batch_size: Images per step.
+      image_size: Side of photographs; None for images of one size, which are CIFAR's.
 
     >>> starting_point("lawn-paper", 300, "adam_lawn", 4096).hyperparameters.alpha
     0.004
     """
     laptop = protocol == "lawn-laptop" and optimizer in _AT_50
     start, usual_batch, usual_epochs = (_AT_50[optimizer], 50, 20) if laptop else (_AT_256[optimizer], 256, 300)
+    if image_size is not None and not laptop:
+        start, usual_epochs = _AT_256_PHOTOGRAPHS[optimizer], 90
     h, share = start.hyperparameters, epochs / usual_epochs
     scaled = replace(
         h,

@@ -11,7 +11,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from adamlab.config import RunConfig
-from adamlab.data import Dataset
+from adamlab.data import ArrayDataset, Dataset
 
 if TYPE_CHECKING:
     from adamlab.training.checkpoint import Position
@@ -33,7 +33,9 @@ def introduce(
       accelerator: Its name, or None on a CPU.
     """
     chosen_for = f" (chosen for {accelerator or 'a CPU'})" if chosen else ""
-    console.print(_introduction(configs, dataset.train["image"][0, ..., 0].size, chosen_for, accelerator))
+    size = configs[0].protocol.image_size
+    pixels = dataset.train["image"][0, ..., 0].size if isinstance(dataset, ArrayDataset) else (size or 0) ** 2
+    console.print(_introduction(configs, pixels, chosen_for, accelerator))
     if dataset.note:
         console.print(f"[bold yellow]{escape(dataset.note)}[/]")
 

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adamlab.command import Parser
-from adamlab.config import PROTOCOLS, Protocol, check_division, override
-from adamlab.data import NAMES, Dataset
+from adamlab.config import PHOTOGRAPHS, PROTOCOLS, Protocol, check_division, override
+from adamlab.data import NAMES, Dataset, StreamDataset, load
 from adamlab.hyperparameters import ConfigError, choose
 
 if TYPE_CHECKING:
@@ -21,7 +21,13 @@ def add_common_options(parser: Parser, seeds: int = 1) -> None:
       seeds: How many it takes where nothing else is said.
     """
     add = parser.add_argument_group("data, protocol and results").add_argument
-    add("--dataset", choices=NAMES, default="auto", help="auto: cifar10 if it is there or can be fetched, else digits")
+    add(
+        "--dataset",
+        metavar="NAME",
+        default="auto",
+        help=f"{', '.join(NAMES)}, imagenet2012, or another image classification set that tensorflow-datasets prepared "
+        "as array_record (default: auto, which is cifar10 if it is there or can be fetched, else digits)",
+    )
     add("--data-dir", type=Path, metavar="DIR", help="tensorflow-datasets' folder (default: $TFDS_DATA_DIR or its own)")
     add(
         "--protocol",
@@ -32,6 +38,9 @@ def add_common_options(parser: Parser, seeds: int = 1) -> None:
     add("--train-images", type=int, metavar="N", help="size of the training set")
     add("--test-images", type=int, metavar="N", help="size of the test set")
     add("--epochs", type=int, metavar="N", help="passes over the training set")
+    add("--image-size", type=int, metavar="N", help="side in pixels to which photographs, such as ImageNet's, are cut")
+    add("--workers", type=int, metavar="N", help="processes that decode photographs, or 0 (default: one for each core)")
+    add("--skip-corrupt", action="store_true", help="leave out photographs that cannot be decoded; else an error")
     add("--seeds", type=int, metavar="N", default=seeds, help=f"number of seeds, counted from 0 (default: {seeds})")
     add("--precision", choices=("float32", "bf16"), default="float32", help="of activations (default: float32)")
     add(
@@ -137,6 +146,18 @@ def seeds(arguments: argparse.Namespace) -> range:
     return range(arguments.seeds)
 
 
+def load_dataset(arguments: argparse.Namespace) -> Dataset:
+    """The data set that was asked for.
+
+    Raises:
+      ConfigError: The number of workers is below 0.
+      DataError: It is missing or damaged.
+    """
+    if arguments.workers is not None and arguments.workers < 0:
+        raise ConfigError(f"--workers must be at least 0, got {arguments.workers}")
+    return load(arguments.dataset, arguments.data_dir, arguments.workers, arguments.skip_corrupt)
+
+
 def choose_protocol(
     arguments: argparse.Namespace, dataset: Dataset, on_accelerator: bool, prefix: str = ""
 ) -> Protocol:
@@ -148,11 +169,15 @@ def choose_protocol(
     name = arguments.protocol
     if name == "auto":
         name = "paper" if on_accelerator else "laptop"
-    available = {"train_images": len(dataset.train["label"]), "test_images": len(dataset.test["label"])}
+    available = {"train_images": dataset.train_size, "test_images": dataset.test_size}
     for key, count in available.items():
         asked = getattr(arguments, key)
         if asked is not None and asked > count:
             raise ConfigError(f"{key} must be at most {count} for {dataset.name}, got {asked}")
-    protocol = PROTOCOLS[f"{prefix}{name}"]
+    streamed = isinstance(dataset, StreamDataset)
+    if arguments.image_size is not None and not streamed:
+        raise ConfigError(f"--image-size is for photographs, got {dataset.name}")
+    protocol = override(PROTOCOLS[f"{prefix}{name}"], **(PHOTOGRAPHS[f"{prefix}{name}"] if streamed else {}))
     protocol = override(protocol, **{key: min(getattr(protocol, key), count) for key, count in available.items()})
-    return override(protocol, **{key: getattr(arguments, key) for key in ("train_images", "test_images", "epochs")})
+    numbers = ("train_images", "test_images", "epochs", "image_size")
+    return override(protocol, **{key: getattr(arguments, key) for key in numbers})

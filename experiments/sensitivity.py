@@ -35,6 +35,7 @@ from experiments.options import (
     choose_protocol,
     cut_batch,
     join_devices,
+    load_dataset,
     seeds,
     split_choices,
     split_numbers,
@@ -158,7 +159,6 @@ def main() -> None:
 
     from rich.console import Console
 
-    from adamlab import data
     from adamlab.training.cluster import leads
     from adamlab.training.parallel import accelerator, keep_compilations
     from experiments.display import Display, introduce, print_figures
@@ -168,7 +168,7 @@ def main() -> None:
 
     devices = join_devices(arguments)
     console = Console(highlight=False, soft_wrap=True, quiet=not leads())
-    dataset = data.load(arguments.dataset, arguments.data_dir)
+    dataset = load_dataset(arguments)
     keep_compilations()
     protocol = choose_protocol(arguments, dataset, accelerator() is not None)
     protocol = override(protocol, batch_size=arguments.batch_size)

@@ -51,7 +51,7 @@ def start(out, *arguments):
 def finish(processes):
     """What each of them printed on its two streams."""
     try:
-        return [process.communicate(timeout=240) for process in processes]
+        return [process.communicate(timeout=400) for process in processes]
     finally:
         for process in processes:
             process.kill()
