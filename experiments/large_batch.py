@@ -25,6 +25,7 @@ from adamlab.config import Protocol, RunConfig, tuning
 from adamlab.hyperparameters import OPTIMIZERS, ConfigError, Hyperparameters
 from adamlab.records import study_name
 from experiments.cells import PAPER, TABLES, cell, starting_point
+from experiments.launch import choose_engine
 from experiments.options import add_common_options, choose_protocol, seeds, split_choices, split_numbers
 
 PREFIX = "lawn-"
@@ -129,6 +130,7 @@ def batch_sizes(arguments: argparse.Namespace, dataset: str, scale: str) -> tupl
 def main() -> None:
     """Trains the cells, prints the paper's table beside ours, draws the figures."""
     arguments = parse_arguments()
+    engine = choose_engine(arguments.launcher, arguments.slurm)
     # Everything that can be refused is refused before the heavy imports; from here on it takes seconds.
     make_configs(arguments, arguments.dataset, Protocol("unknown", 10**9, 1, epochs=10**6, schedule="phases"))
 
@@ -144,12 +146,14 @@ def main() -> None:
     console = Console(highlight=False, soft_wrap=True)
     dataset = data.load(arguments.dataset, arguments.data_dir)
     keep_compilations()
-    protocol = choose_protocol(arguments, dataset, accelerator() is not None, PREFIX)
+    # An engine's runs have their devices elsewhere; asking for ours would start JAX here, which takes a GPU.
+    device = engine.accelerator() if engine else accelerator()
+    protocol = choose_protocol(arguments, dataset, device is not None, PREFIX)
     if arguments.tune:
         protocol = tuning(protocol, len(dataset.train["label"]))
     configs = make_configs(arguments, dataset.name, protocol)
-    introduce(console, configs, dataset, arguments.protocol == "auto", accelerator())
-    run_grid(configs, dataset, arguments.out, Display(console))
+    introduce(console, configs, dataset, arguments.protocol == "auto", device)
+    run_grid(configs, dataset, arguments.out, Display(console), engine, arguments.data_dir)
     (print_tuning if arguments.tune else print_cells)(console, arguments.out, configs)
     print_figures(console, draw(arguments.out / study_name(configs[0]), configs=configs))
 

@@ -7,6 +7,7 @@ from adamlab.command import Parser
 from adamlab.config import PROTOCOLS, Protocol, override
 from adamlab.data import NAMES, Dataset
 from adamlab.hyperparameters import ConfigError, choose
+from experiments.launch import LAUNCHERS, SLURM_PARAMETERS
 
 
 def add_common_options(parser: Parser, seeds: int = 1) -> None:
@@ -39,6 +40,8 @@ def add_common_options(parser: Parser, seeds: int = 1) -> None:
         default=0,
         help="measure loss flattening every so many epochs (default without a number: 1)",
     )
+    add("--launcher", choices=LAUNCHERS, default="local", help="where runs go: this process (default), Ray, SLURM")
+    add("--slurm", metavar="NAME=VALUE,...", help=f"what a run asks SLURM for: {', '.join(SLURM_PARAMETERS)}")
     add("--out", type=Path, metavar="DIR", default=Path("results"), help="results folder (default: results)")
 
 

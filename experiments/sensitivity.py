@@ -30,6 +30,7 @@ from adamlab.command import Parser, run_main
 from adamlab.config import Protocol, RunConfig, override
 from adamlab.hyperparameters import MAGNITUDE, OPTIMIZERS, ConfigError, grid_of, varied
 from adamlab.records import study_name
+from experiments.launch import choose_engine
 from experiments.options import add_common_options, choose_protocol, seeds, split_choices, split_numbers
 
 MODELS = ("plain20", "resnet34")
@@ -139,6 +140,7 @@ def main() -> None:
     if arguments.report:
         report(arguments.out)
         return
+    engine = choose_engine(arguments.launcher, arguments.slurm)
     # Everything that can be refused is refused before the heavy imports; from here on it takes seconds.
     unknown = Protocol("unknown", 1, 1, batch_size=1, epochs=10**6)
     make_configs(arguments, make_grid(arguments, unknown), arguments.dataset, unknown)
@@ -155,12 +157,14 @@ def main() -> None:
     console = Console(highlight=False, soft_wrap=True)
     dataset = data.load(arguments.dataset, arguments.data_dir)
     keep_compilations()
-    protocol = choose_protocol(arguments, dataset, accelerator() is not None)
+    # An engine's runs have their devices elsewhere; asking for ours would start JAX here, which takes a GPU.
+    device = engine.accelerator() if engine else accelerator()
+    protocol = choose_protocol(arguments, dataset, device is not None)
     protocol = override(protocol, batch_size=arguments.batch_size)
     grid = make_grid(arguments, protocol)
     configs = make_configs(arguments, grid, dataset.name, protocol)
-    introduce(console, configs, dataset, arguments.protocol == "auto", accelerator())
-    run_grid(configs, dataset, arguments.out, Display(console))
+    introduce(console, configs, dataset, arguments.protocol == "auto", device)
+    run_grid(configs, dataset, arguments.out, Display(console), engine, arguments.data_dir)
     print_tables(console, arguments.out, configs, grid)
     print_figures(console, draw(arguments.out / study_name(configs[0])))
 
