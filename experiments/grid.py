@@ -75,8 +75,8 @@ def _launch(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise records.RecordsError(f"cannot write results to {out}: {error.strerror}") from None
-    data_dir = data_dir or os.environ.get("TFDS_DATA_DIR")  # a node may have another environment
-    data_dir = Path(data_dir).expanduser().absolute() if data_dir else None
+    given = data_dir or os.environ.get("TFDS_DATA_DIR")  # a node may have another environment
+    data_dir = Path(given).expanduser().absolute() if given else None
     with display.running(list(folders)):
         tasks = []
         for config, folder in folders.items():

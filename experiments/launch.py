@@ -9,6 +9,7 @@ import logging
 import os
 import re
 import shutil
+import socket
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -93,21 +94,19 @@ class Ray:
 
     def accelerator(self) -> str | None:
         """A GPU if any node that is there has one."""
-        kinds = [name for node in self._nodes() for name in node if name.startswith("accelerator_type:")]
-        gpu = (
-            f"{kinds[0].removeprefix('accelerator_type:')} of the Ray cluster" if kinds else "a GPU of the Ray cluster"
-        )
-        return gpu if any("GPU" in node for node in self._nodes()) else None
+        return "a GPU of the Ray cluster" if any("GPU" in node for node in self._nodes()) else None
 
     def run(self, jobs: Sequence[Job], out: Path, say: Callable[[str], None]) -> Iterator[tuple[int, str | None]]:
         """Runs the jobs as tasks; they end with this process."""
         import ray
+        from ray.exceptions import RayError
 
         nodes = self._nodes()
         cores = int(min((node["CPU"] for node in nodes if "CPU" in node), default=1))
-        need = {"num_gpus": 1} if any("GPU" in node for node in nodes) else {"num_cpus": cores}
-        say(f"Ray ({self.address}, {len(nodes)} nodes): a run takes {' '.join(f'{k}={v}' for k, v in need.items())}")
-        # An error of Python is not retried: a job returns it.
+        need: dict[str, Any] = {"num_gpus": 1} if self.accelerator() else {"num_cpus": cores}
+        takes = ", ".join(f"{name}={count}" for name, count in need.items())
+        say(f"{len(jobs)} runs go to Ray ({self.address}), {takes} for each; nodes: {len(nodes)}")
+        # Retried when a process or node dies. An error of Python is not: a job returns it.
         task = ray.remote(max_retries=RETRIES, **need)(_call)
         waiting = {task.remote(job): index for index, job in enumerate(jobs)}
         try:
@@ -115,7 +114,7 @@ class Ray:
                 (ended, *_), _ = ray.wait(list(waiting))
                 try:
                     error = ray.get(ended)
-                except ray.exceptions.RayError as failure:  # the process died too often, or never came to the job
+                except RayError as failure:  # the process died too often, or never came to the job
                     error = one_line(getattr(failure, "cause", None) or failure)
                 yield waiting.pop(ended), error
         finally:
@@ -131,10 +130,14 @@ class Ray:
         if not ray.is_initialized():
             # Nothing but small results goes through the object store, and a cluster has its own.
             mine = {"include_dashboard": False, "object_store_memory": 10**8} if self.address == "local" else {}
+            host, _, port = self.address.rpartition(":")
             try:
+                if host:  # Ray itself would try for minutes
+                    socket.create_connection((host, int(port)), timeout=10).close()
                 ray.init(self.address, logging_level=logging.ERROR, log_to_driver=False, **mine)
-            except (ConnectionError, ValueError, RuntimeError) as error:
-                raise ConfigError(f"RAY_ADDRESS={self.address} is no Ray cluster: {one_line(error)}") from None
+            except (OSError, ValueError, RuntimeError) as error:
+                expected = "HOST:PORT of a Ray cluster, or auto on a node of one"
+                raise ConfigError(f"RAY_ADDRESS must be {expected}, got {self.address!r}: {one_line(error)}") from None
         return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
@@ -149,16 +152,13 @@ class Slurm:
       ConfigError: A name or value is none that submitit takes, or SLURM is not here.
     """
 
-    name = "slurm"
-
     def __init__(self, text: str | None) -> None:
         self.parameters = _parse_slurm(text or "")
         self.cluster = self.parameters.pop("cluster", "slurm")
         choose("--slurm: cluster", self.cluster, ("slurm", "local"))
+        self.name = "slurm" if self.cluster == "slurm" else "submitit local"
         if "timeout_min" not in self.parameters:
-            raise ConfigError(
-                "--launcher=slurm needs the minutes after which a run is queued again: --slurm=timeout_min=N"
-            )
+            raise ConfigError("--launcher=slurm needs the minutes that a job may take, such as --slurm=timeout_min=240")
         if self.cluster == "slurm" and not (shutil.which("sbatch") and shutil.which("srun")):
             raise ConfigError("--launcher=slurm needs sbatch and srun; --slurm=cluster=local,... tries it without them")
 
@@ -182,9 +182,9 @@ class Slurm:
         except FailedJobError as error:
             raise ConfigError(f"SLURM refuses the jobs: {one_line(error)}") from None
         index = {job.job_id: number for number, job in enumerate(submitted)}
-        say(
-            f"SLURM ({self.cluster}): job {submitted[0].job_id.partition('_')[0]}, which goes on without this command; "
-        )
+        name = submitted[0].job_id.partition("_")[0]
+        where = f"SLURM as job {name}" if self.cluster == "slurm" else "processes of this machine"
+        say(f"{len(jobs)} runs go to {where}, and on without this command; logs in {out / 'slurm'}")
         for job in as_completed(submitted, poll_frequency=1):
             try:
                 error = job.result()
