@@ -8,6 +8,8 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -73,33 +75,48 @@ def local(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def two_nodes():
-    """The address of a Ray cluster of two nodes with one CPU each."""
-    pytest.importorskip("ray")
+    """A Ray cluster of two nodes with one CPU each."""
     # Ray's own processes, started from here: without its statistics, and with the environment that nodes have.
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")  # Ray reads it when it is imported
         patch.setenv("PYTHONPATH", str(ROOT))
-        from ray.cluster_utils import Cluster
-
+        cluster_utils = pytest.importorskip("ray.cluster_utils")
         node = {"num_cpus": 1, "object_store_memory": 80_000_000, "include_dashboard": False}
-        cluster = Cluster(initialize_head=True, head_node_args=node)
+        cluster = cluster_utils.Cluster(initialize_head=True, head_node_args=node)
         cluster.add_node(num_cpus=1, object_store_memory=80_000_000)
-        yield cluster.address
+        yield cluster
         cluster.shutdown()
 
 
 def test_ray_goes_on_with_a_run_whose_worker_was_killed(two_nodes, local, tmp_path):
     # A driver that started JAX would fail: it knows no such platform. The workers have the environment of their nodes.
-    process = start(*GRID, "--launcher=ray", f"--out={tmp_path}", RAY_ADDRESS=two_nodes, JAX_PLATFORMS="none")
+    process = start(*GRID, "--launcher=ray", f"--out={tmp_path}", RAY_ADDRESS=two_nodes.address, JAX_PLATFORMS="none")
     send({"default": signal.SIGKILL}, tmp_path, process)
     status, output, errors = finish(process)
     assert (status, errors) == (0, "")
     assert all_records(tmp_path) == local
     assert list(tmp_path.rglob("lock")) == list(tmp_path.rglob("checkpoint")) == []
-    assert f"2 runs go to Ray ({two_nodes}), num_cpus=1 for each; nodes: 2" in output
+    assert f"2 runs go to Ray ({two_nodes.address}), num_cpus=1 for each; nodes: 2" in output
     assert sum("epoch 10/10" in line for line in output.splitlines()) == 2  # each once, at its end
     for run in records.read_runs(tmp_path):
         assert (run.provenance["launcher"], run.provenance["device"]) == ("ray", "1 x cpu")
+
+
+def test_ray_says_which_job_failed_and_gives_each_a_gpu_of_its_own(two_nodes, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("RAY_ADDRESS", two_nodes.address)
+    assert launch.choose_engine("ray", None).accelerator() is None
+    node = two_nodes.add_node(num_cpus=1, num_gpus=2, object_store_memory=80_000_000)  # Ray does not ask for a driver
+    engine = launch.choose_engine("ray", None)
+    assert engine.accelerator() == "a GPU of the Ray cluster"
+    jobs = [os.abort, partial(int, "x"), partial(os.getenv, "CUDA_VISIBLE_DEVICES"), os.getpid, os.getpid]
+    ended = dict(engine.run(jobs, tmp_path, print))
+    assert "num_gpus=1 for each; nodes: 3" in capsys.readouterr().out
+    assert ended[0].startswith("WorkerCrashedError: The worker died unexpectedly")
+    assert ended[1] == "ValueError: invalid literal for int() with base 10: 'x'"
+    assert ended[2] in ("0", "1")
+    assert ended[3] != ended[4]  # a process that has started JAX on one GPU cannot move to another
+    two_nodes.remove_node(node)
 
 
 def test_submitit_queues_what_was_preempted_and_says_what_was_killed(local, tmp_path):
@@ -183,8 +200,8 @@ def test_slurm_gets_an_array_with_what_was_asked_for(sbatch, tmp_path):
     ],
 )
 def test_bad_input_gets_one_line_and_status_2(arguments, message, refusal, monkeypatch):
-    for package in ("ray", "submitit"):
-        pytest.importorskip(package)
+    if not (find_spec("ray") and find_spec("submitit")):
+        pytest.skip("needs ray and submitit")
     monkeypatch.setenv("PATH", "")  # no SLURM
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")  # where nothing listens
     assert message in refusal(sensitivity.main, arguments)
