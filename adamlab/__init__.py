@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from adamlab import analysis, config, data, models, records, training
+    from adamlab import analysis, claims, config, data, models, records, training
     from adamlab.optim import (
         adam,
         adam_lawn,
@@ -30,6 +30,7 @@ __all__ = [
     "adam_lawn",
     "adamp",
     "analysis",
+    "claims",
     "config",
     "data",
     "fixed_norm",
@@ -48,7 +49,7 @@ __all__ = [
 ]
 __version__ = "0.1.0"
 
-_SUBMODULES = {"analysis", "config", "data", "models", "records", "training"}
+_SUBMODULES = {"analysis", "claims", "config", "data", "models", "records", "training"}
 
 
 def __getattr__(name: str) -> Any:

@@ -3,8 +3,10 @@
     python -m benchmarks.optimizer                                    # ResNet-34's 21 M parameters
     python -m benchmarks.optimizer --model=plain20 --batch-size=100   # and inside whole training steps
 
-An update is `optimizer.update` and `optax.apply_updates` in one jitted program which donates parameters and state. The
-optimizers take turns, so that a machine which slows down slows them all; ratios are medians of ratios within a turn.
+An update is `optimizer.update` and `optax.apply_updates`, a step what `adamlab.training` compiles; both as one of ten
+in a scan which donates parameters and state, since that is how training runs them. A program of a single update also
+pays for fresh memory at each call, which on a CPU takes LAWN about as long again. The optimizers take turns, so that a
+machine which slows down slows them all; ratios are medians of ratios within a turn.
 
 The floor is the time for the bytes that an update must move, at the rate of donated SGD in the same run. SGD moves 12
 per float32 parameter: it reads gradient and weight and writes the weight. Adam moves 28: it reads g, m, v, w and writes
@@ -29,8 +31,11 @@ from adamlab.optim.adam import adam
 from adamlab.optim.constraints import keep_on_sphere, project_to_tangent
 from adamlab.optim.lawn import adam_lawn, lamb_lawn, lawn, sgd_lawn
 from adamlab.optim.relatives import adamp
+from adamlab.training.parallel import compile_training
 from adamlab.training.step import Normalisation, TrainState, make_train_step
 
+# Updates, or steps, in one program.
+CHUNK = 10
 # Each with the bytes per float32 parameter that its update must at least move, where we know.
 OPTIMIZERS: dict[str, tuple[optax.GradientTransformation, int | None]] = {
     "optax.adam": (optax.adam(1e-3), 28),
@@ -55,48 +60,54 @@ def random_like(shapes: Any, seed: int) -> Any:
 
 
 def update_program(optimizer: optax.GradientTransformation, params: Any) -> Callable[[], Any]:
-    """A function that does one update each time it is called, on parameters of its own."""
+    """A function that does `CHUNK` updates each time it is called, on parameters of its own."""
 
-    def update(params, state, gradients):
-        updates, state = optimizer.update(gradients, state, params)
-        return optax.apply_updates(params, updates), state
+    def chunk(carry, gradients):
+        def update(carry, _):
+            params, state = carry
+            updates, state = optimizer.update(gradients, state, params)
+            return (optax.apply_updates(params, updates), state), None
 
-    program, gradients = jax.jit(update, donate_argnums=(0, 1)), random_like(params, seed=1)
+        return jax.lax.scan(update, carry, length=CHUNK)[0]
+
+    program, gradients = jax.jit(chunk, donate_argnums=0), random_like(params, seed=1)
     carry = (params, jax.jit(optimizer.init)(params))
 
     def run() -> Any:
         nonlocal carry
-        carry = program(*carry, gradients)
+        carry = program(carry, gradients)
         return carry
 
     return run
 
 
-def step_program(optimizer: optax.GradientTransformation, model: Any, variables: Any, batch: Any) -> Callable[[], Any]:
-    """A function that does one whole training step each time it is called."""
+def step_program(
+    optimizer: optax.GradientTransformation, model: Any, variables: Any, batch_size: int
+) -> Callable[[], Any]:
+    """A function that does `CHUNK` whole training steps each time it is called."""
     normalise = Normalisation((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
-    program = jax.jit(make_train_step(model, lambda _: optimizer, normalise), donate_argnums=0)
+    program = compile_training(make_train_step(model, lambda _: optimizer, normalise))
+    data = {"image": jnp.zeros((batch_size, 32, 32, 3), jnp.uint8), "label": jnp.zeros(batch_size, jnp.int32)}
+    indices, seeds = np.tile(np.arange(batch_size, dtype=np.int32), (CHUNK, 1)), np.zeros(CHUNK, np.uint32)
     variables = jax.tree.map(jnp.copy, variables)
     opt_state = jax.jit(optimizer.init)(variables["params"])
     state = TrainState(variables["params"], variables["batch_stats"], opt_state, {})
 
     def run() -> Any:
         nonlocal state
-        state, _ = program(state, batch)
+        state, _ = program(state, data, indices, seeds)
         return state
 
     return run
 
 
-def interleave(programs: dict[str, Callable[[], Any]], rounds: int, repeats: int) -> dict[str, np.ndarray]:
-    """Milliseconds of each program in each round, as means of some repeats; the programs take turns."""
+def interleave(programs: dict[str, Callable[[], Any]], rounds: int) -> dict[str, np.ndarray]:
+    """Milliseconds of one update or step of each program in each round; the programs take turns."""
     times: dict[str, list[float]] = {name: [] for name in programs}
     for name in list(programs) * rounds:
         start = time.perf_counter()
-        for _ in range(repeats):
-            result = programs[name]()
-        jax.block_until_ready(result)
-        times[name].append(1e3 * (time.perf_counter() - start) / repeats)
+        jax.block_until_ready(programs[name]())
+        times[name].append(1e3 * (time.perf_counter() - start) / CHUNK)
     return {name: np.array(values[1:]) for name, values in times.items()}  # the first round compiles
 
 
@@ -122,7 +133,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--model", default="resnet34", choices=models.MODELS)
     parser.add_argument("--rounds", type=int, default=20, help="turns of each optimizer (default: %(default)s)")
-    parser.add_argument("--repeats", type=int, default=5, help="updates per turn (default: %(default)s)")
     parser.add_argument("--batch-size", type=int, help="also time whole training steps on 32x32 images, this many")
     parser.add_argument("--output", type=Path, help="also write the figures to this JSON file")
     options = parser.parse_args()
@@ -133,18 +143,14 @@ def main() -> None:
     print(f"{options.model}: {num_params:,} parameters; {jax.devices()[0].device_kind}, jax {jax.__version__}")
 
     updates = {name: update_program(make, random_like(shapes["params"], 0)) for name, (make, _) in OPTIMIZERS.items()}
-    times = interleave(updates, options.rounds, options.repeats)
+    times = interleave(updates, options.rounds)
     results = {"model": options.model, "num_params": num_params, "jax": jax.__version__}
     results["update"] = report("update", times, num_params)
     if options.batch_size:
         variables = jax.jit(lambda: model.init(jax.random.key(0), image, train=False))()
-        batch = {
-            "image": jnp.zeros((options.batch_size, 32, 32, 3), jnp.uint8),
-            "label": jnp.zeros(options.batch_size, jnp.int32),
-        }
         names = ("optax.adam", "adam", "adam_lawn")
-        steps = {name: step_program(OPTIMIZERS[name][0], model, variables, batch) for name in names}
-        results["step"] = report("training step", interleave(steps, options.rounds, 1))
+        steps = {name: step_program(OPTIMIZERS[name][0], model, variables, options.batch_size) for name in names}
+        results["step"] = report("training step", interleave(steps, options.rounds))
     if options.output:
         options.output.write_text(json.dumps(results, indent=2) + "\n")
 

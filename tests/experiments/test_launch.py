@@ -74,13 +74,12 @@ def local(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def two_nodes():
-    """A Ray cluster of two nodes with one CPU each."""
-    # Ray's own processes, started from here: without its statistics, and with the environment that nodes have.
+def two_nodes(tmp_path_factory):
+    """A Ray cluster of two nodes with one CPU each, started outside of the checkout."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")  # Ray reads it when it is imported
-        patch.setenv("PYTHONPATH", str(ROOT))
+        patch.chdir(tmp_path_factory.mktemp("nodes"))
         cluster_utils = pytest.importorskip("ray.cluster_utils")
         node = {"num_cpus": 1, "object_store_memory": 80_000_000, "include_dashboard": False}
         cluster = cluster_utils.Cluster(initialize_head=True, head_node_args=node)

@@ -1,0 +1,202 @@
+"""From runs to a verdict: a number per seed, its interval, and the region in which a paper has it.
+
+A claim says where numbers lie: a difference above 0, a factor between 0.8 and 1.25. A study repeated with another seed
+gives each number again, so a number has one sample per seed and an interval of Student's t. What a sample compares was
+trained with the same seed: the same initial weights and order of the images, so that differences are those of pairs.
+
+A number holds if its 95 % interval lies inside the region. It fails if its interval lies outside as a whole; since a
+claim with k numbers has k chances to fail by accident, that interval is the one at 1 - 5 %/k (Bonferroni). Otherwise it
+is open, and always with a single seed.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from adamlab.analysis.sensitivity import Floats, clip
+from adamlab.config import PROTOCOLS, Protocol
+from adamlab.records import Run
+
+LEVEL = 0.95
+# The data sets of the papers, and what a guess is among.
+CLASSES = {"cifar10": 10, "cifar100": 100, "imagenet2012": 1000}
+# The papers' own choices where a model has several: runs of another are not judged.
+OWN = {"stem": (None, "imagenet"), "downsample": (None, "last"), "epsilon_placement": ("outside",)}
+# The runs of one setting, by seed.
+Seeds = dict[int, Run]
+Region = tuple[float, float]
+
+
+class Study(NamedTuple):
+    """Runs that are judged together: of one results folder, data set, protocol and precision.
+
+    Args:
+      name: The folder.
+      protocol: Of the runs; its batch size is 1 in a study of batch sizes.
+      model: In a study of batch sizes, their network; None where networks are compared.
+      runs: All that have ended.
+    """
+
+    name: str
+    protocol: Protocol
+    model: str | None
+    runs: list[Run]
+
+    @property
+    def dataset(self) -> str:
+        """The runs' data set."""
+        return self.runs[0].config.dataset
+
+    @property
+    def is_papers(self) -> bool:
+        """Whether network, images, epochs and batch are the paper's."""
+        if self.model is None:
+            return self.protocol == PROTOCOLS["paper"]
+        network = "resnet50" if self.dataset == "imagenet2012" else "vgg19"
+        papers = [p for p in PROTOCOLS.values() if p.schedule == "phases" and p.name.endswith("paper")]
+        return self.model == network and self.protocol in [replace(p, batch_size=1) for p in papers]
+
+    @property
+    def scope(self) -> str:
+        """The protocol in words: `the paper's protocol`, or how much less it is."""
+        if self.is_papers:
+            return "the paper's protocol"
+        model = f"{self.model}, " if self.model else ""
+        return f"reduced: {model}{self.protocol.train_images:,} images, {self.protocol.epochs} epochs"
+
+
+def split(name: str, runs: Iterable[Run]) -> list[Study]:
+    """The studies in one results folder. What is not on a paper's data set, tuning, and variants are left out."""
+    studies: dict[tuple[Protocol, str | None, str, str], list[Run]] = {}
+    for run in runs:
+        config, protocol = run.config, run.config.protocol
+        own = all(getattr(config, choice) in values for choice, values in OWN.items())
+        if config.dataset not in CLASSES or protocol.evaluate_on != "test" or not own or not run.outcome:
+            continue
+        phased = protocol.schedule == "phases"
+        shared = replace(protocol, batch_size=1) if phased else protocol
+        key = (shared, config.model if phased else None, config.dataset, config.precision)
+        studies.setdefault(key, []).append(run)
+    return [Study(name, key[0], key[1], found) for key, found in studies.items()]
+
+
+@dataclass(frozen=True)
+class Number:
+    """A number that a claim is about, and where the paper has it.
+
+    Args:
+      label: What it is.
+      unit: `factor`, whose samples are logarithms; `points` of accuracy, in percent; `nats`; or `share`.
+      region: Where the claim has it, in the samples' unit; open ends are infinite.
+      samples: One per seed; none if it is missing.
+      runs: What it was computed from, seed by seed.
+      why: If it is missing, the reason.
+    """
+
+    label: str
+    unit: str
+    region: Region
+    samples: tuple[float, ...]
+    runs: tuple[Run, ...]
+    why: str = "not run"
+
+    @property
+    def mean(self) -> float:
+        """Of the samples; NaN without any."""
+        return float(np.mean(self.samples)) if self.samples else math.nan
+
+    def interval(self, level: float = LEVEL) -> Region:
+        """Student's confidence interval of the mean; without ends for a single sample."""
+        from scipy.stats import t  # here: --help does not wait for it
+
+        n = len(self.samples)
+        if n < 2:
+            return -math.inf, math.inf
+        half = float(t.ppf((1 + level) / 2, n - 1) * np.std(self.samples, ddof=1) / math.sqrt(n))
+        return self.mean - half, self.mean + half
+
+    def state(self, numbers: int = 1) -> str:
+        """`holds`, `fails`, `open` or `missing`, as one of so many numbers of a claim."""
+        if not self.samples:
+            return "missing"
+        low, high = self.interval()
+        if len(self.samples) > 1 and self.region[0] < low and high < self.region[1]:
+            return "holds"
+        low, high = self.interval(1 - (1 - LEVEL) / numbers)
+        return "fails" if low > self.region[1] or high < self.region[0] else "open"
+
+
+def verdict(numbers: Sequence[Number]) -> str:
+    """What a claim comes to: `reproduced`, `contradicted`, `inconclusive` or `not run`.
+
+    All its numbers must hold for the one, a single one must fail for the other. A claim of which a part was not run is
+    contradicted at most.
+    """
+    found = [number for number in numbers if number.samples]
+    states = [number.state(len(found)) for number in numbers]
+    if not found:
+        return "not run"
+    if "fails" in states:
+        return "contradicted"
+    return "reproduced" if all(state == "holds" for state in states) else "inconclusive"
+
+
+def compare(label: str, unit: str, region: Region, settings: Sequence[Seeds], sample: Callable[..., float]) -> Number:
+    """A number that compares settings, seed by seed.
+
+    Args:
+      label, unit, region: As in `Number`.
+      settings: The runs of each setting. Seeds that one of them lacks are left out.
+      sample: From one seed's runs, in the order of `settings`, to the number; left out if it is not finite.
+    """
+    seeds = sorted(set.intersection(*map(set, settings))) if settings else []
+    rows = [[setting[seed] for setting in settings] for seed in seeds]
+    samples = [(float(sample(*row)), row) for row in rows]
+    kept = [(number, row) for number, row in samples if math.isfinite(number)]
+    return Number(label, unit, region, tuple(n for n, _ in kept), tuple(run for _, row in kept for run in row))
+
+
+def only_if(condition: bool, why: str, numbers: Sequence[Number]) -> list[Number]:
+    """The numbers; where the condition does not hold, without samples, and why."""
+    return [number if condition else replace(number, samples=(), runs=(), why=why) for number in numbers]
+
+
+def guess(run: Run) -> float:
+    """The loss of a guess, in nats: that of a run which diverged."""
+    return math.log(CLASSES[run.config.dataset])
+
+
+def training_curve(run: Run) -> Floats:
+    """Logarithms of the training losses of all epochs, (epochs,), clipped as in `adamlab.analysis.sensitivity`."""
+    losses = [record["train_loss"] for record in run.epochs]
+    missing = [math.inf] * (run.config.protocol.epochs - len(losses))
+    return np.log(clip(losses + missing, guess(run)))
+
+
+def training_loss(run: Run) -> float:
+    """The logarithm of the training loss after the last epoch, clipped."""
+    return float(training_curve(run)[-1])
+
+
+def curve_factor(run: Run, base: Run) -> float:
+    """The distance of two training curves on a logarithmic axis: the mean over epochs, the logarithm of a factor."""
+    return float(np.mean(training_curve(run) - training_curve(base)))
+
+
+def test_curve(run: Run) -> Floats:
+    """Logarithms of the test losses of all epochs, (epochs,). Not clipped: overfitting goes beyond a guess's loss."""
+    losses = [record["test_loss"] for record in run.epochs]
+    return np.log(losses + [guess(run)] * (run.config.protocol.epochs - len(losses)))
+
+
+def test_loss(run: Run) -> float:
+    """The logarithm of the test loss after the last epoch; of a guess's where the run diverged."""
+    return float(test_curve(run)[-1]) if run.ending == "finished" else math.log(guess(run))
+
+
+def accuracy(run: Run) -> float:
+    """Test accuracy after the last epoch, in percent; a guess's where the run diverged."""
+    return 100 * run.epochs[-1]["test_accuracy"] if run.ending == "finished" else 100 / CLASSES[run.config.dataset]

@@ -1,0 +1,201 @@
+"""The claims of the LAWN paper, L1 to L8, as rules. The docstring of each is what a reader is shown.
+
+Source: Gupta et al., "Adam vs. SGD: Closing the generalization gap on image classification". Accuracies are those of
+the test set after the last epoch. At the paper's protocol all of its batch sizes are asked for; in a reduced study, the
+smallest and the largest that it has stand for 256 and for 10,000. Of several settings of one cell, that with most seeds
+is taken and, among those, that with the best mean accuracy, for all optimizers alike.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+
+from adamlab.claims.evidence import Number, Seeds, Study, accuracy, compare, only_if, training_loss
+from adamlab.config import RunConfig
+from adamlab.hyperparameters import OPTIMIZERS
+from adamlab.records import Run
+
+BATCH_SIZES = {"cifar10": (256, 4_000, 10_000), "cifar100": (256, 4_000, 10_000), "imagenet2012": (256, 16_000)}
+# Percent. On par: the paper's standard errors reach 0.45, that of a difference 0.64. Almost no loss: the smallest loss
+# that the paper finds without LAWN is 0.56, the largest with Adam-LAWN 0.11.
+ON_PAR, ALMOST = 1.0, 0.5
+ABOVE = (0.0, math.inf)
+# Flattening sets in when most training images are classified correctly (section 2): a training loss, in nats.
+FLAT = 0.1
+
+
+def settings(study: Study, optimizer: str, batch_size: int) -> dict[RunConfig, Seeds]:
+    """The runs of each setting of a cell, whether they were traced or not."""
+    found: dict[RunConfig, Seeds] = defaultdict(dict)
+    for run in study.runs:
+        if (run.config.optimizer, run.config.protocol.batch_size) == (optimizer, batch_size):
+            found[replace(run.config, seed=0, trace_every=0)][run.config.seed] = run
+    return found
+
+
+def best(seeds: Seeds) -> tuple[int, float]:
+    """By which settings of a cell are ranked: the number of seeds, then the mean accuracy."""
+    return len(seeds), float(np.mean([accuracy(run) for run in seeds.values()])) if seeds else 0.0
+
+
+def cell(study: Study, optimizer: str, batch_size: int) -> Seeds:
+    """The runs that a cell is judged by; none if there are none."""
+    return max(settings(study, optimizer, batch_size).values(), key=best, default={})
+
+
+def batch_sizes(study: Study) -> tuple[int, ...]:
+    """The paper's; in a reduced study the smallest and the largest, which may be the same."""
+    if study.is_papers:
+        return BATCH_SIZES[study.dataset]
+    found = sorted({run.config.protocol.batch_size for run in study.runs})
+    return found[0], found[-1]
+
+
+def against(study: Study, one: str, other: str, batch_size: int, low: float, high: float = math.inf) -> Number:
+    """The accuracy of one optimizer less that of another, at one batch size."""
+    label = f"{OPTIMIZERS[one].title} - {OPTIMIZERS[other].title}, batch {batch_size:,}: accuracy"
+    cells = [cell(study, one, batch_size), cell(study, other, batch_size)]
+    return compare(label, "points", (low, high), cells, lambda a, b: accuracy(a) - accuracy(b))
+
+
+def change(study: Study, optimizer: str, low: float, high: float = math.inf) -> Number:
+    """How an optimizer's accuracy changes from the smallest batch to the largest; missing if they are the same."""
+    small, *_, large = batch_sizes(study)
+    label = f"{OPTIMIZERS[optimizer].title}: accuracy at batch {large:,} - at {small:,}"
+    cells = [cell(study, optimizer, large), cell(study, optimizer, small)]
+    number = compare(label, "points", (low, high), cells, lambda a, b: accuracy(a) - accuracy(b))
+    return only_if(small != large, "a single batch size", [number])[0]
+
+
+def l1(study: Study) -> list[Number]:
+    """At each batch size, Adam-LAWN's accuracy is above Adam's."""
+    return [against(study, "adam_lawn", "adam", size, 0.0) for size in dict.fromkeys(batch_sizes(study))]
+
+
+def l2(study: Study) -> list[Number]:
+    """From the smallest batch to the largest, Adam-LAWN's accuracy falls by less than 0.5 points, SGD's and Adam's by
+    more."""
+    numbers = [change(study, "adam_lawn", -ALMOST)]
+    return numbers + [change(study, optimizer, -math.inf, -ALMOST) for optimizer in ("sgd", "adam")]
+
+
+def l3(study: Study) -> list[Number]:
+    """SGD-LAWN's accuracy is within 1 point of SGD's at the smallest batch, and above it at the largest."""
+    small, *_, large = batch_sizes(study)
+    return [
+        against(study, "sgd_lawn", "sgd", small, -ON_PAR, ON_PAR),
+        *only_if(small != large, "a single batch size", [against(study, "sgd_lawn", "sgd", large, 0.0)]),
+    ]
+
+
+def l4(study: Study) -> list[Number]:
+    """At each batch size, there is a gap, SGD's accuracy being above Adam's, and Adam-LAWN closes it: its accuracy is
+    at most 1 point below SGD's."""
+    sizes = dict.fromkeys(batch_sizes(study))
+    gaps = [against(study, "sgd", "adam", size, 0.0) for size in sizes]
+    return gaps + [against(study, "adam_lawn", "sgd", size, -ON_PAR) for size in sizes]
+
+
+def l5(study: Study) -> list[Number]:
+    """At the smallest batch, AdamP's accuracy is within 1 point of Adam-LAWN's. On CIFAR-100 it falls by more than 0.5
+    points up to the largest batch, and Adam-LAWN's does not; on CIFAR-10 neither does. Of one data set, this judges
+    that half, where AdamP was run."""
+    small, *_, large = batch_sizes(study)
+    falls = (-math.inf, -ALMOST) if study.dataset == "cifar100" else (-ALMOST, math.inf)
+    numbers = [
+        against(study, "adamp", "adam_lawn", small, -ON_PAR, ON_PAR),
+        change(study, "adamp", *falls),
+        change(study, "adam_lawn", -ALMOST),
+    ]
+    has_adamp = study.dataset != "imagenet2012" and any(cell(study, "adamp", size) for size in (small, large))
+    return only_if(has_adamp, "AdamP was not run", numbers)
+
+
+def l6(study: Study) -> list[Number]:
+    """At each batch size at which Adam-LAWN was trained with several E_free, all else being equal: the accuracies of
+    early switches, averaged, are at most 1 point below that of each later one. Early is above 0 and below 10 epochs
+    and, in a reduced study, at most a tenth of the training."""
+    epochs = study.protocol.epochs
+    numbers = []
+    for size in sorted({run.config.protocol.batch_size for run in study.runs}):
+        line = free_phases(study, size)
+        early = [value for value in line if 0 < value < 10 and value <= epochs / 10]
+        for later in (value for value in line if early and value > max(early)):
+            label = f"Adam-LAWN, batch {size:,}: accuracy with E_free {', '.join(f'{v:g}' for v in early)} - {later:g}"
+            seeds = [*(line[value] for value in early), line[later]]
+            numbers.append(compare(label, "points", (-ON_PAR, math.inf), seeds, early_less_later))
+    return numbers
+
+
+def early_less_later(*runs: Run) -> float:
+    """The mean accuracy of all but the last run, less that of the last."""
+    return float(np.mean([accuracy(run) for run in runs[:-1]])) - accuracy(runs[-1])
+
+
+def free_phases(study: Study, batch_size: int) -> dict[float, Seeds]:
+    """Adam-LAWN's runs by E_free, equal in all else: of several such lines, the longest."""
+    lines: dict[RunConfig, dict[float, Seeds]] = defaultdict(dict)
+    for config, seeds in settings(study, "adam_lawn", batch_size).items():
+        others = replace(config, hyperparameters=replace(config.hyperparameters, free_epochs=0.0))
+        lines[others][config.hyperparameters.free_epochs] = seeds
+    return dict(sorted(max(lines.values(), key=len, default={}).items()))
+
+
+def l7(study: Study) -> list[Number]:
+    """At each batch size at which both were traced: Adam's weight norm and its logits grow more than Adam-LAWN's, by
+    the factor from the first traced epoch of the constrained phase to the last epoch. And where Adam's training loss
+    ends below 0.1 nats, so that most images are classified: Adam-LAWN's training loss, gradient norm and top Hessian
+    eigenvalue end above Adam's."""
+    numbers = []
+    for size in sorted({run.config.protocol.batch_size for run in study.runs}):
+        cells = [traced(cell(study, name, size)) for name in ("adam", "adam_lawn")]
+        if not all(cells):
+            continue
+        flat = float(np.mean([training_loss(run) for run in cells[0].values()])) < math.log(FLAT)
+        numbers += [growth(size, cells, name) for name in ("weight_norm", "logit_norm")]
+        final: dict[str, Callable[[Run], float]] = {
+            "training loss": training_loss,
+            "gradient norm": lambda run: log_of(run.epochs[-1], "gradient_norm"),
+            "top Hessian eigenvalue": lambda run: log_of(run.epochs[-1], "hessian_eigenvalue"),
+        }
+        for title, number in final.items():
+            label = f"batch {size:,}: {title} at the end, Adam-LAWN's against Adam's"
+            difference = lambda adam, lawn, number=number: number(lawn) - number(adam)  # noqa: E731
+            numbers += only_if(
+                flat, f"Adam's training loss ended above {FLAT}", [compare(label, "factor", ABOVE, cells, difference)]
+            )
+    return numbers
+
+
+def growth(size: int, cells: list[Seeds], name: str) -> Number:
+    """How much more a norm grows without the constraint: the logarithm of a factor of factors."""
+
+    def sample(adam: Run, lawn: Run) -> float:
+        free = lawn.config.hyperparameters.free_epochs
+        first = next(place for place, record in enumerate(lawn.epochs) if record["epoch"] >= free and name in record)
+        grown = [log_of(run.epochs[-1], name) - log_of(run.epochs[first], name) for run in (adam, lawn)]
+        return grown[0] - grown[1]
+
+    label = f"batch {size:,}: growth of the {name.replace('_', ' ')}, Adam's against Adam-LAWN's"
+    return compare(label, "factor", ABOVE, cells, sample)
+
+
+def traced(seeds: Seeds) -> Seeds:
+    """Those runs which finished and have a trace of the last epoch."""
+    return {s: run for s, run in seeds.items() if run.ending == "finished" and "gradient_norm" in run.epochs[-1]}
+
+
+def log_of(record: dict, name: str) -> float:
+    """The logarithm of a traced number; NaN where there is none, or none that has a logarithm."""
+    number = record.get(name)
+    return math.log(number) if number is not None and number > 0 else math.nan
+
+
+def l8(study: Study) -> list[Number]:
+    """At the largest batch (the paper has it on ImageNet at 16,000 alone), LAMB-LAWN's accuracy is above Adam's and at
+    most 1 point below Adam-LAWN's."""
+    large = batch_sizes(study)[-1]
+    return [against(study, "lamb_lawn", "adam", large, 0.0), against(study, "lamb_lawn", "adam_lawn", large, -ON_PAR)]

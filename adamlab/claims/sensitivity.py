@@ -1,0 +1,253 @@
+"""The claims of the sensitivity paper, S1 to S14, as rules. The docstring of each is what a reader is shown.
+
+Source: Madan and Wu, "Hyperparameter Sensitivity Analysis for Adam Optimization on Deep CNNs". What is said of curves
+is judged by their mean distance over the epochs, on a logarithmic axis as in the paper's figures; what is said of the
+best or the worst, after the last epoch.
+"""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from adamlab.analysis.sensitivity import coordinate, expected_excess_loss
+from adamlab.claims.evidence import (
+    Number,
+    Seeds,
+    Study,
+    accuracy,
+    compare,
+    curve_factor,
+    only_if,
+    test_curve,
+    test_loss,
+    training_loss,
+)
+from adamlab.hyperparameters import MAGNITUDE, PERTURBATION, Hyperparameters
+from adamlab.records import Run
+
+NETS = ("plain20", "resnet34")
+PARAMETERS = ("alpha", "beta1", "beta2", "epsilon")
+# Curves that nearly coincide: 1.25 is 2 mm where a decade has 2 cm. "Comparable", "relatively insensitive": 1.5.
+SAME, COMPARABLE = math.log(1.25), math.log(1.5)
+# Accuracies that are about the same, in percent, and what a poor one lacks: the paper reads them off a figure.
+POINTS = 5.0
+ABOVE, BELOW = (0.0, math.inf), (-math.inf, 0.0)
+
+
+def adam(study: Study, model: str, **changed: float) -> Seeds:
+    """The runs of Adam with its defaults, except for what is changed."""
+    wanted = replace(Hyperparameters(), **changed)
+    return {
+        run.config.seed: run
+        for run in study.runs
+        if (run.config.model, run.config.optimizer, run.config.hyperparameters) == (model, "adam", wanted)
+    }
+
+
+def others(parameter: str, *excluded: float) -> list[float]:
+    """The values of a hyperparameter in the magnitude study, except for those."""
+    return [value for value in MAGNITUDE[parameter] if value not in excluded]
+
+
+def farthest(study: Study, model: str, parameter: str, values: list[float], margin: float) -> Number:
+    """How far from the default's training curve that of the farthest of the values is."""
+    settings = [adam(study, model), *(adam(study, model, **{parameter: value}) for value in values)]
+    label = f"{model}, {parameter}: training curve farthest from the default's, of {min(values):g} to {max(values):g}"
+
+    def sample(base: Run, *runs: Run) -> float:
+        return max(abs(curve_factor(run, base)) for run in runs)
+
+    return compare(label, "factor", (-math.inf, margin), settings, sample)
+
+
+def pairs(study: Study, model: str, parameter: str, value: float, rivals: list[float], metric: str) -> list[Number]:
+    """One number per rival: the rival against the value, after the last epoch. Above: the value's is the lower one."""
+    sample, unit = {
+        "training loss": (training_loss, "factor"),
+        "test loss": (test_loss, "factor"),
+        "accuracy": (accuracy, "points"),
+    }[metric]
+    return [
+        compare(
+            f"{model}: {metric} of {parameter} {rival:g} against {value:g}",
+            unit,
+            ABOVE,
+            [adam(study, model, **{parameter: rival}), adam(study, model, **{parameter: value})],
+            lambda run, base: sample(run) - sample(base),
+        )
+        for rival in rivals
+    ]
+
+
+def s1(study: Study) -> list[Number]:
+    """On both networks and for each of alpha, beta1 and beta2, the training curve of the perturbed value that is
+    farthest from the default's stays within a factor of 1.25 of it, on average over the epochs."""
+    return [
+        farthest(study, model, name, [v for v in values if v != getattr(Hyperparameters(), name)], SAME)
+        for model in NETS
+        for name, values in PERTURBATION.items()
+    ]
+
+
+def s2(study: Study) -> list[Number]:
+    """On both networks, the expected excess training loss of alpha (after the last epoch, over the values tried,
+    uniform on a logarithmic axis) is above that of each of the other three."""
+
+    def excess(parameter: str, runs: tuple[Run, ...]) -> float:
+        positions = [coordinate(parameter, value) for value in MAGNITUDE[parameter]]
+        return expected_excess_loss(positions, [[math.exp(training_loss(run))] for run in runs])
+
+    def number(model: str, other: str) -> Number:
+        settings = [adam(study, model, **{name: v}) for name in ("alpha", other) for v in MAGNITUDE[name]]
+        count = len(MAGNITUDE["alpha"])
+        label = f"{model}: expected excess loss of alpha above that of {other}"
+        difference = lambda *runs: excess("alpha", runs[:count]) - excess(other, runs[count:])  # noqa: E731
+        return compare(label, "nats", ABOVE, settings, difference)
+
+    return [number(model, other) for model in NETS for other in PARAMETERS[1:]]
+
+
+def s3(study: Study) -> list[Number]:
+    """On plain20, the training loss after the last epoch is higher at each of the other four alphas than at 1e-3."""
+    return pairs(study, "plain20", "alpha", 1e-3, others("alpha", 1e-3), "training loss")
+
+
+def s4(study: Study) -> list[Number]:
+    """On ResNet-34, the training curves of alpha 1e-4 and 1e-3 are within a factor of 1.25, on average over the epochs.
+    Far better would contradict it as far worse would."""
+    settings = [adam(study, "resnet34", alpha=1e-4), adam(study, "resnet34")]
+    label = "resnet34: training curve of alpha 0.0001 against 0.001"
+    return [compare(label, "factor", (-SAME, SAME), settings, curve_factor)]
+
+
+def s5(study: Study) -> list[Number]:
+    """On ResNet-34, the training loss after the last epoch is higher at each of the other four alphas than at 1e-5. The
+    paper itself suspects noise."""
+    return pairs(study, "resnet34", "alpha", 1e-5, others("alpha", 1e-5), "training loss")
+
+
+def s6(study: Study) -> list[Number]:
+    """On both networks, the training curves of beta1 0.1 and 0.5 stay within a factor of 1.5 of the default's 0.9, and
+    that of 0.999 is above it by more than a factor of 1.25, on average over the epochs."""
+    numbers = []
+    for model in NETS:
+        settings = [adam(study, model, beta1=0.999), adam(study, model)]
+        label = f"{model}: training curve of beta1 0.999 against 0.9"
+        numbers.append(farthest(study, model, "beta1", [0.1, 0.5], COMPARABLE))
+        numbers.append(compare(label, "factor", (SAME, math.inf), settings, curve_factor))
+    return numbers
+
+
+def s7(study: Study) -> list[Number]:
+    """On both networks, the training curve of the beta2 that is farthest from the default's stays within a factor of
+    1.5 of it, on average over the epochs; and the training loss after the last epoch falls with beta2: a line through
+    its logarithm over -log10(1 - beta2) descends."""
+    values = MAGNITUDE["beta2"]
+    positions = [coordinate("beta2", value) for value in values]
+    numbers = []
+    for model in NETS:
+        numbers.append(farthest(study, model, "beta2", others("beta2", 0.999), COMPARABLE))
+        numbers.append(
+            compare(
+                f"{model}: training loss per decade of 1 / (1 - beta2)",
+                "factor",
+                BELOW,
+                [adam(study, model, beta2=value) for value in values],
+                lambda *runs: np.polynomial.polynomial.polyfit(positions, [training_loss(run) for run in runs], 1)[1],
+            )
+        )
+    return numbers
+
+
+def s8(study: Study) -> list[Number]:
+    """On both networks, the training curve of the epsilon, up to 1, that is farthest from the default's stays within a
+    factor of 1.5 of it, on average over the epochs."""
+    return [farthest(study, model, "epsilon", others("epsilon", 1e-8), COMPARABLE) for model in NETS]
+
+
+def s9(study: Study) -> list[Number]:
+    """At the paper's protocol, with the defaults on both networks: test accuracy is between 70 and 80 % after the last
+    epoch, and the mean of the last five epochs is within 3 points of that of the five before."""
+
+    def gain(run: Run) -> float:
+        accuracies = [100 * record["test_accuracy"] for record in run.epochs]
+        if len(accuracies) < 10:  # it diverged
+            return math.nan
+        return float(np.mean(accuracies[-5:]) - np.mean(accuracies[-10:-5]))
+
+    numbers = []
+    for model in NETS:
+        default, around = [adam(study, model)], (75 - POINTS, 75 + POINTS)
+        numbers.append(compare(f"{model}: accuracy", "points", around, default, accuracy))
+        numbers.append(compare(f"{model}: gain over the last five epochs", "points", (-3.0, 3.0), default, gain))
+    return only_if(study.is_papers, "judged at the paper's protocol alone", numbers)
+
+
+def s10(study: Study) -> list[Number]:
+    """At the paper's protocol, on ResNet-34: test accuracy after the last epoch is between 60 and 70 % at alpha 1e-4,
+    and below that of the default; the test loss is above that of the default."""
+    low, default = adam(study, "resnet34", alpha=1e-4), adam(study, "resnet34")
+    label, around = "resnet34: accuracy of alpha 0.0001", (65 - POINTS, 65 + POINTS)
+    numbers = [
+        compare(label, "points", around, [low], accuracy),
+        compare(f"{label} against 0.001", "points", BELOW, [low, default], lambda a, b: accuracy(a) - accuracy(b)),
+        *pairs(study, "resnet34", "alpha", 1e-3, [1e-4], "test loss"),
+    ]
+    return only_if(study.is_papers, "judged at the paper's protocol alone", numbers)
+
+
+def s11(study: Study) -> list[Number]:
+    """On ResNet-34, alpha 1e-5 ends with a higher test loss and a lower test accuracy than each of the other four."""
+    numbers = []
+    for rival in others("alpha", 1e-5):
+        numbers += pairs(study, "resnet34", "alpha", rival, [1e-5], "test loss")
+        numbers += pairs(study, "resnet34", "alpha", 1e-5, [rival], "accuracy")
+    return numbers
+
+
+def s12(study: Study) -> list[Number]:
+    """On plain20, test accuracy after the last epoch is at least 5 points higher at the default than at alpha 1e-5, and
+    than at 0.1."""
+    return [
+        replace(number, region=(POINTS, math.inf))
+        for value in (1e-5, 1e-1)
+        for number in pairs(study, "plain20", "alpha", value, [1e-3], "accuracy")
+    ]
+
+
+def s13(study: Study) -> list[Number]:
+    """On both networks (the paper does not say on which), each of the other four beta1 ends with a lower test loss than
+    the default's 0.9, and with a test accuracy within 5 points of it."""
+    rivals = others("beta1", 0.9)
+    numbers = []
+    for model in NETS:
+        for rival in rivals:
+            numbers += pairs(study, model, "beta1", rival, [0.9], "test loss")
+        numbers += [replace(n, region=(-POINTS, POINTS)) for n in pairs(study, model, "beta1", 0.9, rivals, "accuracy")]
+    return numbers
+
+
+def s14(study: Study) -> list[Number]:
+    """On both networks and for each hyperparameter, most of the five curves of the test loss are flat or V-shaped.
+    Neither is a curve that is lowest at the last epoch and fell by more than a factor of 1.25 in the second half of the
+    training, nor one that is lowest at the first epoch and ended more than a factor of 1.25 above."""
+
+    def flat_or_v(run: Run) -> bool:
+        curve = test_curve(run)
+        lowest, last = int(curve.argmin()), len(curve) - 1
+        still_falls = lowest == last and curve[last // 2] - curve[last] > SAME
+        only_rises = lowest == 0 and curve[last] - curve[0] > SAME
+        return not (still_falls or only_rises)
+
+    return [
+        compare(
+            f"{model}, {name}: share of curves that are flat or V-shaped",
+            "share",
+            (0.5, math.inf),
+            [adam(study, model, **{name: value}) for value in MAGNITUDE[name]],
+            lambda *runs: float(np.mean([flat_or_v(run) for run in runs])),
+        )
+        for model in NETS
+        for name in PARAMETERS
+    ]

@@ -1,0 +1,71 @@
+"""A claim's numbers in words."""
+
+import math
+
+from adamlab.claims import Judgement
+from adamlab.claims.evidence import Number, Region
+
+
+def describe(number: Number) -> str:
+    """The number, its interval, its seeds, and where the claim has it.
+
+    >>> describe(Number("loss", "factor", (0.0, math.inf), (math.log(2), math.log(2)), ()))
+    'loss: x 2 [2, 2], n = 2; claimed: above x 1'
+    >>> describe(Number("accuracy", "points", (-1.0, 1.0), (0.5,), ()))
+    'accuracy: 0.5 points, n = 1, no interval; claimed: between -1 and 1 points'
+    """
+    if not number.samples:
+        return f"{number.label}: {number.why}; claimed: {_region(number)}"
+    low, high = number.interval()
+    spread = f" [{_plain(low, number)}, {_plain(high, number)}]" if math.isfinite(low) else ""
+    single = "" if spread else ", no interval"
+    shown = _with_unit(f"{_plain(number.mean, number)}{spread}", number)
+    return f"{number.label}: {shown}, n = {len(number.samples)}{single}; claimed: {_region(number)}"
+
+
+def by_seed(number: Number) -> str:
+    """The samples, in the order of their seeds."""
+    return ", ".join(_plain(sample, number) for sample in number.samples)
+
+
+def decisive(judgement: Judgement) -> Number:
+    """The number that decides a verdict: one that fails, or else is open or missing, or else holds by the least."""
+    counted = sum(bool(number.samples) for number in judgement.numbers)
+    order = ("fails", "open", "missing", "holds")
+    return min(judgement.numbers, key=lambda number: (order.index(number.state(counted)), _slack(number)))
+
+
+def _slack(number: Number) -> float:
+    """How far the mean is from the region's nearest end, in half widths of its interval: small decides."""
+    if not number.samples:
+        return 0.0
+    low, high = number.interval()
+    half = (high - low) / 2
+    distances = [abs(number.mean - end) for end in number.region if math.isfinite(end)]
+    return min(distances, default=math.inf) / half if half > 0 else min(distances, default=math.inf)
+
+
+def _plain(value: float, number: Number) -> str:
+    return f"{math.exp(value) if number.unit == 'factor' else value:.3g}"
+
+
+def _with_unit(text: str, number: Number) -> str:
+    """`x 1.2`, `1.2 points`; a share speaks for itself."""
+    if number.unit == "factor":
+        return f"x {text}"
+    return text if number.unit == "share" else f"{text} {number.unit}"
+
+
+def _region(number: Number) -> str:
+    (low, high), ends = number.region, _ends(number.region, number)
+    if math.isinf(low):
+        return f"below {_with_unit(ends[1], number)}"
+    if math.isinf(high):
+        return f"above {_with_unit(ends[0], number)}"
+    return f"between {_with_unit(f'{ends[0]} and {ends[1]}', number)}"
+
+
+def _ends(region: Region, number: Number) -> tuple[str, str]:
+    return _plain(region[0], number) if math.isfinite(region[0]) else "", (
+        _plain(region[1], number) if math.isfinite(region[1]) else ""
+    )

@@ -1,0 +1,118 @@
+"""What do our records say about the papers' claims?
+
+  python -m experiments.claims                       of docs/results, or of results where that is not there
+  python -m experiments.claims results docs/results  of these folders
+  python -m experiments.claims --claim=S3            one claim: its rule, its numbers and the runs behind them
+
+One line per claim (S1-S14 of the sensitivity paper, L1-L8 of the LAWN paper) and study: reproduced, contradicted,
+inconclusive or not run. Trains nothing. adamlab/claims has the rules, which were committed before the runs they judge.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adamlab.command import Parser, run_main
+from adamlab.hyperparameters import ConfigError
+from adamlab.records import RecordsError
+
+# Imported where they are needed: --help does not wait for them.
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from adamlab.claims import Claim, Judgement
+
+STYLES = {"reproduced": "green", "contradicted": "red", "inconclusive": "yellow", "not run": "dim"}
+
+
+def read_judgements(results: "list[Path]", claims: "tuple[Claim, ...]") -> "list[Judgement]":
+    """What every study below the folders says about the claims, each study once.
+
+    Raises:
+      RecordsError: There is no run, a run is damaged, or a folder is a part of a study.
+    """
+    from adamlab.claims import judge
+    from plots.studies import find_studies
+
+    folders = {}
+    for below in results:
+        for study, runs in find_studies(below).items():
+            folders.setdefault((below / study).resolve(), ((below / study).as_posix(), runs))
+    return [judgement for name, runs in folders.values() for judgement in judge(name, runs, claims)]
+
+
+def print_table(console: "Console", claims: "tuple[Claim, ...]", judgements: "list[Judgement]") -> None:
+    """One row per claim and study, and for each the number that decides."""
+    from rich.table import Table
+
+    from adamlab.claims.words import decisive, describe
+
+    table = Table(title="The papers' claims", title_justify="left", title_style="bold")
+    for column in ("", "the paper says", "study", "verdict", "the number that decides"):
+        table.add_column(column, overflow="fold")
+    for claim in claims:
+        found = [judgement for judgement in judgements if judgement.claim == claim]
+        for place, judgement in enumerate(found):
+            opening = (claim.name, claim.statement) if place == 0 else ("", "")
+            holding = sum(number.state() == "holds" for number in judgement.numbers)
+            study = f"{judgement.study.name}\n{judgement.study.scope}"
+            said = f"[{STYLES[judgement.verdict]}]{judgement.verdict}[/]\n{holding} of {len(judgement.numbers)} hold"
+            table.add_row(*opening, study, said, describe(decisive(judgement)))
+        if not found:
+            table.add_row(claim.name, claim.statement, "", f"[{STYLES['not run']}]not run[/]", "")
+        table.add_section()
+    console.print(table)
+    console.print("Intervals: 95 %, Student's t over seeds that are paired. --claim=NAME shows a rule and its runs.")
+
+
+def print_claim(console: "Console", claim: "Claim", judgements: "list[Judgement]") -> None:
+    """The claim, its rule and, for each study, every number with the runs that it is from."""
+    from adamlab.claims import PAPERS
+    from adamlab.claims.words import by_seed, describe
+
+    console.print(f"[bold]{claim.name}[/]  {claim.statement}")
+    console.print(f"Source: {PAPERS[claim.name[0]]}, {claim.section}.")
+    console.print(f"Rule: {claim.rule}")
+    if not judgements:
+        console.print("\n[dim]not run[/]: no study has any of these runs, or none of the protocol that it asks for")
+    for judgement in judgements:
+        study, verdict = judgement.study, judgement.verdict
+        console.print(f"\n[bold]{study.name}[/], {study.scope}: [{STYLES[verdict]}]{verdict}[/]")
+        counted = sum(bool(number.samples) for number in judgement.numbers)
+        for number in judgement.numbers:
+            console.print(f"  {number.state(counted)}: {describe(number)}", markup=False)
+            if number.samples:
+                console.print(f"      by seed: {by_seed(number)}", markup=False)
+            for setting in dict.fromkeys(run.folder.parent for run in number.runs):
+                seeds = dict.fromkeys(run.config.seed for run in number.runs if run.folder.parent == setting)
+                console.print(f"      {setting.as_posix()}/seed={','.join(map(str, seeds))}", markup=False)
+
+
+def main() -> None:
+    """Prints what the command line asks for."""
+    parser = Parser("experiments.claims", __doc__)
+    parser.add_argument("results", type=Path, nargs="*", metavar="RESULTS", help="results folders (default: see above)")
+    parser.add_argument("--claim", metavar="NAME", help="one claim alone, with all that is behind its verdict")
+    arguments = parser.parse_args()
+
+    from rich.console import Console
+
+    from adamlab.claims import CLAIMS
+
+    claims = tuple(claim for claim in CLAIMS if arguments.claim in (None, claim.name))
+    if not claims:
+        raise ConfigError(f"--claim must be one of {', '.join(c.name for c in CLAIMS)}, got {arguments.claim!r}")
+    published = Path("docs/results")
+    results = arguments.results or [published if published.is_dir() else Path("results")]
+    for folder in results:
+        if not folder.is_dir():
+            raise RecordsError(f"no runs below {folder}: it is not a folder")
+    judgements = read_judgements(results, claims)
+    console = Console(highlight=False, soft_wrap=arguments.claim is not None)
+    if arguments.claim:
+        print_claim(console, claims[0], judgements)
+    else:
+        print_table(console, claims, judgements)
+
+
+if __name__ == "__main__":
+    run_main(main, "experiments.claims")
