@@ -4,13 +4,16 @@ import argparse
 import logging
 import os
 import shlex
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NoReturn
 
 from adamlab.data.dataset import DataError
 from adamlab.hyperparameters import ConfigError
-from adamlab.records import RecordsError
+from adamlab.records import RecordsError, WriteError
 
 
 class Parser(argparse.ArgumentParser):
@@ -31,28 +34,78 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"error: {message}\n")
 
 
+class Terminated(BaseException):
+    """SIGTERM, such as before a machine is taken away: raised where it arrives, as KeyboardInterrupt is for Ctrl-C."""
+
+
 def run_main(main: Callable[[], None], module: str) -> NoReturn:
     """Runs a program's `main` and ends the program.
 
     Args:
       main: The program.
-      module: The module that it was started as, for the command that continues it after Ctrl-C.
+      module: The module that it was started as, for the command that continues it.
 
     Raises:
-      SystemExit: Status 0; 2 after one line on standard error for bad input and unusable files; 130 after Ctrl-C.
+      SystemExit: Status 0; after one line on standard error 2 for bad input and unusable files, 1 for a disk that takes
+        nothing more; 130 after Ctrl-C and 143 after SIGTERM.
     """
     _silence()
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminate)
     try:
         main()
+    except WriteError as error:
+        message, status = f"error: {error}", 1
     except (ConfigError, DataError, RecordsError) as error:
         message, status = f"error: {error}", 2
     except KeyboardInterrupt:
-        command = shlex.join(["python", "-m", module, *sys.argv[1:]])
-        message, status = f"Interrupted. What is finished is kept; continue with:\n  {command}", 130
+        message, status = f"Interrupted. {_continue_with(module)}", 130
+    except Terminated:
+        message, status = f"Terminated. {_continue_with(module)}", 143
     else:
         sys.exit(0)
     print(message, file=sys.stderr)
     sys.exit(status)
+
+
+@contextmanager
+def postponed() -> Iterator[Callable[[], bool]]:
+    """Holds Ctrl-C and SIGTERM back until the end of a block, which gets a function that tells whether one arrived.
+
+    A second Ctrl-C ends the program at once, even within a long computation: the system does that.
+
+    Raises:
+      KeyboardInterrupt, Terminated: At the end of the block, for what was held back.
+    """
+    arrived: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        arrived.append(number)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        show_cursor = "\x1b[?25h" if sys.stderr.isatty() else ""  # which a live display has hidden
+        os.write(2, f"\nStopping after these steps; Ctrl-C ends at once.\n{show_cursor}".encode())
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():
+        # A program in the background ignores Ctrl-C, and goes on doing so.
+        watched = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
+        before = {number: signal.signal(number, note) for number in watched}
+    try:
+        yield lambda: bool(arrived)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    if arrived:
+        raise KeyboardInterrupt if arrived[0] == signal.SIGINT else Terminated
+
+
+def _terminate(number: int, frame: object) -> NoReturn:
+    raise Terminated
+
+
+def _continue_with(module: str) -> str:
+    command = shlex.join(["python", "-m", module, *sys.argv[1:]])
+    return f"What is finished is kept; continue with:\n  {command}"
 
 
 def _silence() -> None:

@@ -5,15 +5,19 @@
         metrics.jsonl   one line per epoch, appended; the last line says how the run ended
         checkpoint/     only while the run is unfinished
         lock            only while a process works on the run; says which
+        *.damaged       what was found damaged and is not used
+
+`config.json` and every line of `metrics.jsonl` hold a checksum: damaged numbers are never used. Schema 1 had none.
 
 Nothing here knows JAX: figures and tables are made on machines that never train.
 """
 
+import errno
 import json
 import os
 import platform
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import metadata
@@ -21,12 +25,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adamlab.config import RunConfig, difference, flatten
+from adamlab.files import seal, set_aside, unseal, write_whole
 from adamlab.hyperparameters import ConfigError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA = 1
+SCHEMA = 2
+READABLE = (1, 2)
 
 
 class RecordsError(Exception):
@@ -35,6 +41,23 @@ class RecordsError(Exception):
 
 class Held(RecordsError):
     """A run that another process is working on. The message says which."""
+
+
+class WriteError(RecordsError):
+    """The disk does not take what is to be written: it is full, read-only, not ours, or the folder is gone."""
+
+
+class Damaged(RecordsError):
+    """A file of a run that is not what was written.
+
+    Args:
+      path: The file.
+      reason: What is wrong with it.
+    """
+
+    def __init__(self, path: Path, reason: object) -> None:
+        super().__init__(f"{path} is damaged ({reason}); its study's command repairs it")
+        self.path, self.reason = path, reason
 
 
 @dataclass(frozen=True)
@@ -77,25 +100,58 @@ def study_name(config: RunConfig) -> str:
     return f"{config.dataset}-{config.protocol.name}{tuning}"
 
 
-def open_run(folder: Path, config: RunConfig, provenance: dict[str, Any]) -> Run:
-    """The run in `folder`, made if it is not there yet.
+def find_run(folder: Path, config: RunConfig) -> Run | None:
+    """The run in `folder`; None where `open_run` has to make or repair it first.
 
     Raises:
-      RecordsError: The folder holds another configuration, or cannot be read or written.
+      RecordsError: The folder holds another configuration, or another schema.
     """
-    if not (folder / "config.json").exists():
+    try:
+        _check_config(folder, config)
+        return read_run(folder)
+    except Damaged:
+        return None
+
+
+def open_run(
+    folder: Path, config: RunConfig, provenance: dict[str, Any], warn: Callable[[str], None] = lambda message: None
+) -> Run:
+    """The run in `folder`, made if it is not there yet, without what is damaged. Call it while holding the run.
+
+    Args:
+      folder: Its path.
+      config: What is asked.
+      provenance: What will have produced it.
+      warn: Told of each damaged or missing file, by its name.
+
+    Raises:
+      RecordsError: The folder holds another configuration or schema, there can be no such folder, or it cannot be
+        written.
+    """
+    _make_folder(folder)
+    metrics = folder / "metrics.jsonl"
+    try:
+        for unfinished in folder.glob("*.tmp"):  # of a process that was killed
+            unfinished.unlink()
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            _check_config(folder, config)
+        except Damaged as damaged:
+            if (folder / "config.json").exists() or (metrics.exists() and metrics.stat().st_size):
+                warn(f"{damaged.path} is damaged ({damaged.reason}): this run starts anew")
+            set_aside(folder / "config.json")
+            set_aside(metrics)
+            write_whole(metrics, "")  # before the configuration: where that is, lost metrics are noticed
             content = {"schema": SCHEMA, "config": config.to_dict(), "provenance": provenance}
-            write_whole(folder / "config.json", json.dumps(content, indent=2) + "\n")
-        except OSError as error:
-            raise RecordsError(f"cannot write results to {folder}: {error.strerror}") from None
-    run = read_run(folder)
-    if run.config != config:
-        raise RecordsError(
-            f"{folder} holds another configuration ({difference(config, run.config)}); choose another --out"
-        )
-    return run
+            write_whole(folder / "config.json", json.dumps(seal(content), indent=2) + "\n")
+        lines, reason, torn = _read_lines(metrics, _read_config(folder)["schema"])
+        if reason:
+            warn(f"{metrics} is damaged ({reason}): {len(lines)} lines of it are used")
+        if reason and not torn:
+            set_aside(metrics)
+            _write_lines(metrics, lines)
+    except OSError as error:
+        raise _unwritable(folder, error) from None
+    return read_run(folder)
 
 
 def provenance(device: str) -> dict[str, Any]:
@@ -129,24 +185,18 @@ def _commit() -> str | None:
 
 
 def read_run(folder: Path) -> Run:
-    """The run in `folder`.
+    """The run in `folder`. A last line that was not written to its end is left out: a crash leaves such.
 
     Raises:
-      RecordsError: `config.json` is missing, damaged, or of another schema.
+      RecordsError: A file is missing or damaged, or of another schema.
     """
-    try:
-        content = json.loads((folder / "config.json").read_text())
-        if content["schema"] != SCHEMA:
-            raise RecordsError(f"{folder}/config.json has schema {content['schema']}, this version reads {SCHEMA}")
-        config, provenance = RunConfig.from_dict(content["config"]), content["provenance"]
-    except OSError as error:
-        raise RecordsError(f"cannot read {folder}/config.json: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, ConfigError) as error:
-        raise RecordsError(f"{folder}/config.json is damaged ({error}); delete {folder} to run it again") from None
-    lines = _read_lines(folder / "metrics.jsonl")
+    content = _read_config(folder)
+    lines, reason, torn = _read_lines(folder / "metrics.jsonl", content["schema"])
+    if reason and not torn:
+        raise Damaged(folder / "metrics.jsonl", reason)
     epochs = [line for line in lines if "outcome" not in line]
     outcomes = [line for line in lines if "outcome" in line]
-    return Run(folder, config, provenance, epochs, outcomes[-1] if outcomes else None)
+    return Run(folder, content["config"], content["provenance"], epochs, outcomes[-1] if outcomes else None)
 
 
 @contextmanager
@@ -159,12 +209,13 @@ def hold(folder: Path) -> Iterator[None]:
     """
     import fcntl  # here, since Windows lacks it: records can be read and drawn there
 
+    _make_folder(folder)
     path = folder / "lock"
     while True:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
         except OSError as error:
-            raise RecordsError(f"cannot write results to {folder}: {error.strerror}") from None
+            raise _unwritable(folder, error) from None
         with os.fdopen(descriptor, "r+") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -173,13 +224,17 @@ def hold(folder: Path) -> Iterator[None]:
             # Its last holder may have removed the file between our opening and our locking it.
             if not path.exists() or path.stat().st_ino != os.fstat(descriptor).st_ino:
                 continue
-            file.truncate()
-            file.write(f"process {os.getpid()} on {platform.node()}")
-            file.flush()
+            try:
+                file.truncate()
+                file.write(f"process {os.getpid()} on {platform.node()}")
+                file.flush()
+            except OSError as error:
+                raise _unwritable(folder, error) from None
             try:
                 yield
             finally:
-                path.unlink(missing_ok=True)
+                with suppress(OSError):  # the folder may be gone, or the disk read-only by now; the lock ends anyway
+                    path.unlink()
             return
 
 
@@ -187,31 +242,29 @@ def append(folder: Path, record: dict[str, Any]) -> None:
     """Adds one line to the run's metrics and waits until the disk has it.
 
     Raises:
-      RecordsError: The line cannot be written.
+      WriteError: The line cannot be written.
     """
     try:
-        with open(folder / "metrics.jsonl", "a") as file:
-            file.write(json.dumps(record, allow_nan=False) + "\n")
+        # Not "a", which would make the file anew where somebody has deleted the folder of a run that goes on.
+        with open(folder / "metrics.jsonl", "r+") as file:
+            file.seek(0, os.SEEK_END)
+            file.write(json.dumps(seal(record), allow_nan=False) + "\n")
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        raise RecordsError(f"cannot write results to {folder}: {error.strerror}") from None
+        raise _unwritable(folder, error) from None
 
 
 def keep_epochs(folder: Path, count: int) -> None:
-    """Drops all but the first `count` epochs' lines: what comes after them will be trained again."""
-    kept = [line for line in _read_lines(folder / "metrics.jsonl") if "outcome" not in line][:count]
-    write_whole(folder / "metrics.jsonl", "".join(json.dumps(line) + "\n" for line in kept))
+    """Drops all but the first `count` epochs' lines: what comes after them will be trained again.
 
-
-def write_whole(path: Path, text: str) -> None:
-    """Writes a file so that a reader, or a crash, meets the old content or the new one and nothing between."""
-    temporary = path.with_name(path.name + ".tmp")
-    with open(temporary, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    Raises:
+      WriteError: The file cannot be written.
+    """
+    try:
+        _write_lines(folder / "metrics.jsonl", read_run(folder).epochs[:count])
+    except OSError as error:
+        raise _unwritable(folder, error) from None
 
 
 def read_runs(results: Path) -> list[Run]:
@@ -257,12 +310,60 @@ def load(results: str | Path) -> "pd.DataFrame":
     return pd.DataFrame(rows)
 
 
-def _read_lines(path: Path) -> list[dict[str, Any]]:
-    """The intact lines of a JSONL file: reading ends at the first torn one, which a crash left behind."""
-    records = []
-    for line in path.read_text().splitlines() if path.exists() else []:
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        # These are no fault of the disk: there can be no folder of that name.
+        bad_input = error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP)
+        problem = _unwritable(folder, error)
+        raise RecordsError(str(problem)) if bad_input else problem from None
+
+
+def _unwritable(folder: Path, error: OSError) -> WriteError:
+    return WriteError(f"cannot write results to {folder}: {error.strerror}")
+
+
+def _read_config(folder: Path) -> dict[str, Any]:
+    """What `config.json` holds: `schema`, `config` and `provenance`."""
+    path = folder / "config.json"
+    try:
+        content = unseal(path.read_bytes(), required=False)
+        if content["schema"] not in READABLE:
+            readable = " and ".join(map(str, READABLE))
+            raise RecordsError(f"{path} has schema {content['schema']}, this version reads {readable}")
+        return content | {"config": RunConfig.from_dict(content["config"]), "provenance": content["provenance"]}
+    except FileNotFoundError:
+        raise Damaged(path, "it is missing") from None
+    except OSError as error:
+        raise RecordsError(f"cannot read {path}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, ConfigError) as error:
+        raise Damaged(path, error) from None
+
+
+def _check_config(folder: Path, config: RunConfig) -> None:
+    found = _read_config(folder)["config"]
+    if found != config:
+        raise RecordsError(f"{folder} holds another configuration ({difference(config, found)}); choose another --out")
+
+
+def _read_lines(path: Path, schema: int) -> tuple[list[dict[str, Any]], str, bool]:
+    """A run's metrics up to the first damaged line, what is wrong with that, and whether it is a torn last one."""
+    if not path.exists():
+        return [], "it is missing" if schema > 1 else "", False
+    *whole, rest = path.read_bytes().split(b"\n")
+    lines = []
+    for number, text in enumerate([*whole, rest] if rest else whole, start=1):
         try:
-            records.append(json.loads(line))
-        except ValueError:
-            break
-    return records
+            line = unseal(text, required=schema > 1)
+            if "outcome" not in line and line["epoch"] != len(lines) + 1:
+                raise ValueError(f"epoch {line['epoch']} follows {len(lines)} lines")
+            lines.append(line)
+        except (ValueError, KeyError) as error:
+            torn = number > len(whole)  # a line without an end: what a crash leaves
+            return lines, f"line {number} was not written to its end" if torn else f"line {number}: {error}", torn
+    return lines, "", False
+
+
+def _write_lines(path: Path, lines: list[dict[str, Any]]) -> None:
+    write_whole(path, "".join(json.dumps(seal(line)) + "\n" for line in lines))

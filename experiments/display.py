@@ -4,7 +4,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -13,6 +13,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from adamlab.config import RunConfig
 from adamlab.data import Dataset
 from adamlab.records import Run
+
+if TYPE_CHECKING:
+    from adamlab.training.checkpoint import Position
 
 # Training throughput on two cores of a 2.8 GHz Xeon, 32x32 images/s at batch 100, for the estimate of a study's time.
 IMAGES_PER_SECOND = {"plain20": 260.0, "resnet34": 260.0, "vgg19": 60.0}
@@ -33,14 +36,14 @@ def introduce(
     chosen_for = f" (chosen for {accelerator or 'a CPU'})" if chosen else ""
     console.print(_introduction(configs, dataset.train["image"][0, ..., 0].size, chosen_for, accelerator))
     if dataset.note:
-        console.print(f"[bold yellow]{dataset.note}[/]")
+        console.print(f"[bold yellow]{escape(dataset.note)}[/]")
 
 
 def print_figures(console: Console, paths: Sequence[Path]) -> None:
     """Says where the figures are."""
     for path in paths:
         if path.suffix == ".png":
-            console.print(f"figure: {path}")
+            console.print(f"figure: {escape(str(path))}")
 
 
 def _introduction(configs: Sequence[RunConfig], pixels: int, chosen_for: str, accelerator: str | None) -> str:
@@ -103,16 +106,22 @@ class Display:
     def held(self, config: RunConfig, message: str) -> None:
         """Another process is working on a run: it is left out."""
         self._number, self._held = self._number + 1, self._held + 1
-        self.console.print(f"run {self._number} of {self._runs}: {message}")
+        self.console.print(f"run {self._number} of {self._runs}: {escape(message)}")
         self._drop(_steps(config))
 
-    def start(self, config: RunConfig, done: int) -> None:
-        """A run begins, `done` epochs of it being there already."""
+    def warn(self, message: str) -> None:
+        """Something is not as it was left, and is not used."""
+        self.console.print(f"[bold yellow]warning:[/] {escape(message)}")
+
+    def start(self, config: RunConfig, position: "Position") -> None:
+        """A run begins, or goes on from a position."""
         self._config, self._name = config, self._next_name(config)
-        self._done, self._accuracy = done * config.protocol.steps_per_epoch, ""
+        done = len(position.losses)
+        self._done, self._accuracy = position.epochs * config.protocol.steps_per_epoch + done, ""
         self._drop(self._done)
-        if done:
-            self.console.print(f"{self._name}: continued after epoch {done}")
+        if self._done:
+            of = f"step {done} of epoch {position.epochs + 1}" if done else f"epoch {position.epochs}"
+            self.console.print(f"{self._name}: continued after {of}")
         self._show("compiling")
 
     def step(self, epoch: int, step: int, loss: float) -> None:

@@ -14,9 +14,10 @@ import jax
 from rich.console import Console
 
 from adamlab import data, records
+from adamlab.command import postponed
 from adamlab.config import RunConfig
 from adamlab.data import Dataset
-from adamlab.training import Diverged, train
+from adamlab.training import Diverged, Interrupted, train
 from adamlab.training.checkpoint import Checkpoints
 from adamlab.training.parallel import keep_compilations
 from experiments.display import Display
@@ -30,6 +31,7 @@ def run_grid(
     display: Display,
     engine: Engine | None = None,
     data_dir: Path | None = None,
+    checkpoint_minutes: float = 10.0,
 ) -> None:
     """Trains every configuration that is not finished yet into folders below `out`.
 
@@ -42,21 +44,20 @@ def run_grid(
       data_dir: Where an engine's processes find the data set, as for `adamlab.data.load`.
 
     Raises:
-      RecordsError: A folder holds another configuration or cannot be written. Nothing has been trained then, unless
-        the disk failed on the way.
+      RecordsError: A folder holds another configuration. Nothing has been trained then.
+      WriteError: The disk failed. What was recorded before is there.
       SystemExit: With status 1, after the last run: some failed on the engine.
     """
     folders = {config: records.run_folder(out, config) for config in configs}
     for config, folder in folders.items():
-        if (folder / "config.json").exists():
-            records.open_run(folder, config, {})
+        records.find_run(folder, config)  # refuses what is another's before anything is trained
     if engine is not None:
-        _launch(engine, folders, dataset, out, display, data_dir)
+        _launch(engine, folders, dataset, out, display, data_dir, checkpoint_minutes)
         return
     provenance = describe(dataset)
     with display.running(configs):
         for config, folder in folders.items():
-            run_one(config, dataset, folder, provenance, display)
+            run_one(config, dataset, folder, provenance, display, checkpoint_minutes)
 
 
 def _launch(
@@ -66,6 +67,7 @@ def _launch(
     out: Path,
     display: Display,
     data_dir: Path | None,
+    checkpoint_minutes: float,
 ) -> None:
     """Gives an engine the runs that are not finished, and says of each how it ended.
 
@@ -74,16 +76,17 @@ def _launch(
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise records.RecordsError(f"cannot write results to {out}: {error.strerror}") from None
+        raise records.WriteError(f"cannot write results to {out}: {error.strerror}") from None
     given = data_dir or os.environ.get("TFDS_DATA_DIR")  # a node may have another environment
     data_dir = Path(given).expanduser().absolute() if given else None
     with display.running(list(folders)):
         tasks = []
         for config, folder in folders.items():
-            if (folder / "config.json").exists() and records.read_run(folder).outcome is not None:
+            run = records.find_run(folder, config)
+            if run is not None and run.outcome is not None:
                 display.skip(config)
             else:
-                tasks.append(Task(config, folder.absolute(), data_dir, engine.name, dataset.note))
+                tasks.append(Task(config, folder.absolute(), data_dir, checkpoint_minutes, engine.name, dataset.note))
         failed = 0
         for index, error in engine.run(tasks, out.absolute(), display.console.print) if tasks else ():
             task = tasks[index]
@@ -91,8 +94,8 @@ def _launch(
                 failed += 1
                 display.failed(task.config, error)
                 continue
-            run = records.read_run(task.folder)
-            if run.outcome is None:
+            run = records.find_run(task.folder, task.config)
+            if run is None or run.outcome is None:
                 display.held(task.config, f"{task.folder} is being worked on by another process")
             else:
                 display.ended(run)
@@ -108,6 +111,7 @@ class Task:
       config: What to train.
       folder: Where its records and checkpoints are, absolute.
       data_dir: Where the data set is, absolute; None where the node itself knows.
+      checkpoint_minutes: How often a checkpoint is written within an epoch.
       launcher: The engine, for the records.
       note: The data set's, for the records.
     """
@@ -115,6 +119,7 @@ class Task:
     config: RunConfig
     folder: Path
     data_dir: Path | None
+    checkpoint_minutes: float
     launcher: str
     note: str
 
@@ -126,7 +131,7 @@ class Task:
             provenance = describe(dataset) | {"launcher": self.launcher, "node": platform.node()}
             display = Display(Console(highlight=False, soft_wrap=True))  # into the engine's log
             with display.running([self.config]):
-                run_one(self.config, dataset, self.folder, provenance, display)
+                run_one(self.config, dataset, self.folder, provenance, display, self.checkpoint_minutes)
         except Exception as error:
             traceback.print_exc()  # likewise
             return one_line(error)
@@ -147,45 +152,54 @@ def describe(dataset: Dataset) -> dict[str, Any]:
     return provenance
 
 
-def run_one(config: RunConfig, dataset: Dataset, folder: Path, provenance: dict, display: Display) -> None:
+def run_one(
+    config: RunConfig,
+    dataset: Dataset,
+    folder: Path,
+    provenance: dict,
+    display: Display,
+    checkpoint_minutes: float = 10.0,
+) -> None:
     """Trains one configuration from where its folder left off to its outcome, unless another process is at it."""
-    run = records.open_run(folder, config, provenance)
-    if run.outcome is None:
-        try:
-            with records.hold(folder):
-                _train_held(config, dataset, folder, display)
-        except records.Held as held:
-            display.held(config, str(held))
-    else:
+    run = records.find_run(folder, config)
+    if run is not None and run.outcome is not None:
         display.skip(config)
         shutil.rmtree(folder / "checkpoint", ignore_errors=True)
-
-
-def _train_held(config: RunConfig, dataset: Dataset, folder: Path, display: Display) -> None:
-    """Trains a run that is this process' alone."""
-    run = records.read_run(folder)
-    if run.outcome is not None:  # the process that had it before has finished it meanwhile
-        display.skip(config)
         return
-    checkpoints = Checkpoints(folder / "checkpoint")
-    done = checkpoints.latest_epoch() or 0
-    if done > len(run.epochs):  # records were lost: no part of this run can be trusted
-        checkpoints.delete()
-        done = 0
-    records.keep_epochs(folder, done)
-    display.start(config, done)
     try:
-        for record in train(config, dataset, checkpoints, display.step):
-            records.append(folder, record)
-            display.epoch(record)
-        outcome = {"outcome": "finished"}
-    except Diverged as diverged:
-        outcome = {"outcome": "diverged", "epoch": diverged.epoch, "step": diverged.step}
-    finally:
-        checkpoints.close()
-    records.append(folder, outcome)
-    display.end(outcome)
-    shutil.rmtree(folder / "checkpoint", ignore_errors=True)
+        with records.hold(folder):
+            run = records.open_run(folder, config, provenance, display.warn)
+            if run.outcome is None:
+                checkpoints = Checkpoints(folder / "checkpoint", checkpoint_minutes, display.warn)
+                _train_held(run, dataset, checkpoints, display)
+            else:  # the process that had it before has finished it meanwhile
+                display.skip(config)
+    except records.Held as held:
+        display.held(config, str(held))
+
+
+def _train_held(run: records.Run, dataset: Dataset, checkpoints: Checkpoints, display: Display) -> None:
+    """Trains a run that is this process' alone."""
+    position = checkpoints.find(run.config, len(run.epochs))
+    if position.epochs < len(run.epochs) - 1:  # a kill costs the last record's checkpoint at most
+        display.warn(f"{checkpoints.folder} has nothing after epoch {position.epochs}: later ones are trained again")
+    records.keep_epochs(run.folder, position.epochs)
+    display.start(run.config, position)
+    with postponed() as stop:
+        try:
+            for record in train(run.config, dataset, checkpoints, display.step, stop):
+                records.append(run.folder, record)
+                display.epoch(record)
+            outcome = {"outcome": "finished"}
+        except Diverged as diverged:
+            outcome = {"outcome": "diverged", "epoch": diverged.epoch, "step": diverged.step}
+        except Interrupted:
+            return  # and what was held back arrives
+        finally:
+            checkpoints.close()
+        records.append(run.folder, outcome)
+        display.end(outcome)
+        checkpoints.delete()
 
 
 def describe_device() -> str:

@@ -153,7 +153,9 @@ def main() -> None:
         protocol = tuning(protocol, len(dataset.train["label"]))
     configs = make_configs(arguments, dataset.name, protocol)
     introduce(console, configs, dataset, arguments.protocol == "auto", device)
-    run_grid(configs, dataset, arguments.out, Display(console), engine, arguments.data_dir)
+    run_grid(
+        configs, dataset, arguments.out, Display(console), engine, arguments.data_dir, arguments.checkpoint_minutes
+    )
     (print_tuning if arguments.tune else print_cells)(console, arguments.out, configs)
     print_figures(console, draw(arguments.out / study_name(configs[0]), configs=configs))
 

@@ -42,6 +42,14 @@ def add_common_options(parser: Parser, seeds: int = 1) -> None:
     )
     add("--launcher", choices=LAUNCHERS, default="local", help="where runs go: this process (default), Ray, SLURM")
     add("--slurm", metavar="NAME=VALUE,...", help=f"what a run asks SLURM for: {', '.join(SLURM_PARAMETERS)}")
+    add(
+        "--checkpoint-minutes",
+        type=float,
+        metavar="MINUTES",
+        default=10.0,
+        help="a checkpoint within an epoch every so often, 0 for every few steps (default: 10)",
+    )
+    add("--deterministic", action="store_true", help="the same bits at every start on a GPU, too; slower there")
     add("--out", type=Path, metavar="DIR", default=Path("results"), help="results folder (default: results)")
 
 

@@ -164,7 +164,9 @@ def main() -> None:
     grid = make_grid(arguments, protocol)
     configs = make_configs(arguments, grid, dataset.name, protocol)
     introduce(console, configs, dataset, arguments.protocol == "auto", device)
-    run_grid(configs, dataset, arguments.out, Display(console), engine, arguments.data_dir)
+    run_grid(
+        configs, dataset, arguments.out, Display(console), engine, arguments.data_dir, arguments.checkpoint_minutes
+    )
     print_tables(console, arguments.out, configs, grid)
     print_figures(console, draw(arguments.out / study_name(configs[0])))
 

@@ -10,6 +10,7 @@ import pytest
 
 from adamlab import records
 from adamlab.config import PROTOCOLS, RunConfig
+from adamlab.files import seal, unseal
 from adamlab.hyperparameters import Hyperparameters
 from adamlab.records import RecordsError
 
@@ -66,14 +67,14 @@ def test_another_configuration_is_refused_and_left_alone(folder):
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"schema": 1}', '{"schema": 1, "config": {}, "provenance": {}}'])
 def test_a_damaged_config_is_named(folder, content):
     (folder / "config.json").write_text(content)
-    with pytest.raises(RecordsError, match=r"config.json is damaged .*; delete .* to run it again"):
+    with pytest.raises(RecordsError, match=r"config.json is damaged .*; its study's command repairs it"):
         records.read_run(folder)
 
 
 def test_another_schema_is_refused(folder):
-    content = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(content | {"schema": 99}))
-    with pytest.raises(RecordsError, match="has schema 99, this version reads 1"):
+    content = unseal((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(seal(content | {"schema": 99})))
+    with pytest.raises(RecordsError, match="has schema 99, this version reads 1 and 2"):
         records.read_run(folder)
 
 

@@ -1,5 +1,5 @@
 """From a configuration to trained epochs: build, compile, train, evaluate, checkpoint."""
 
-from adamlab.training.loop import Diverged, train
+from adamlab.training.loop import Diverged, Interrupted, train
 
-__all__ = ["Diverged", "train"]
+__all__ = ["Diverged", "Interrupted", "train"]

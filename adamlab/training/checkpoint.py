@@ -1,11 +1,45 @@
-"""Saves and restores the state of a run with Orbax, one checkpoint per epoch, the newest kept."""
+"""Saves and restores the state of a run with Orbax: two checkpoints, each with a manifest that proves it whole.
 
+    checkpoint/93/
+        manifest.json   where the run stood, of which configuration, every other file's SHA-256; written last, at once
+        ...             Orbax's
+
+Orbax gives a checkpoint its name when all of it is on the disk; what happens to its files after that it cannot tell.
+"""
+
+import hashlib
+import json
 import shutil
+import time
+import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import orbax.checkpoint as ocp
+
+from adamlab.config import RunConfig, difference
+from adamlab.files import seal, unseal, write_whole
+from adamlab.records import RecordsError, WriteError
+
+SCHEMA = 1
+MANIFEST = "manifest.json"
+KEPT = 2
+
+
+class Position(NamedTuple):
+    """Where a run stands.
+
+    Args:
+      epochs: Those finished and recorded.
+      losses: Of the steps done in the epoch after them, in nats, float64.
+      seconds: What these steps took.
+    """
+
+    epochs: int = 0
+    losses: tuple[float, ...] = ()
+    seconds: float = 0.0
 
 
 class Checkpoints:
@@ -15,29 +49,82 @@ class Checkpoints:
 
     Args:
       folder: Where they are kept; made at the first save.
+      minutes: How long training may go on within an epoch without one: what a kill costs at most.
+      warn: Told of each checkpoint that cannot be used, by the name of the damaged file.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, minutes: float = 10.0, warn: Callable[[str], Any] = warnings.warn) -> None:
         self.folder = folder.absolute()
+        self._seconds, self._warn = 60 * minutes, warn
+        self._saved = time.monotonic()
         self._manager: ocp.CheckpointManager | None = None
 
-    def latest_epoch(self) -> int | None:
-        """The newest epoch that can be restored; None where there is none."""
-        return self._open().latest_step() if self.folder.exists() else None
+    def due(self) -> bool:
+        """Whether it is time for one."""
+        return time.monotonic() - self._saved >= self._seconds
 
-    def restore(self, abstract_state: Any) -> tuple[int, Any] | None:
-        """The newest epoch's number and state, shaped like `abstract_state`; None where there is none."""
-        epoch = self.latest_epoch()
-        if epoch is None:
+    def find(self, config: RunConfig, recorded: int | None = None) -> Position:
+        """Where the newest usable checkpoint stands, the beginning if there is none; newer ones are removed.
+
+        Args:
+          config: The run's configuration.
+          recorded: How many epochs' records there are; a checkpoint after more of them is of no use. None for any.
+
+        Raises:
+          RecordsError: A checkpoint is of another configuration or schema: it is not ours to remove.
+        """
+        numbers = [int(path.name) for path in self.folder.glob("[0-9]*") if path.name.isdecimal()]
+        for number in sorted(numbers, reverse=True):
+            path = self.folder / str(number)
+            try:
+                position = _verify(path, config)
+                if recorded is None or position.epochs <= recorded:
+                    return position
+                problem = f"{path} is of epoch {position.epochs}, and only {recorded} are recorded"
+            except (OSError, ValueError, KeyError, TypeError) as error:
+                problem = f"{_named(path, error)}"
+            self._warn(f"{problem}: this checkpoint is not used")
+            self.close()
+            shutil.rmtree(path, ignore_errors=True)
+        return Position()
+
+    def restore(self, config: RunConfig, abstract_state: Any) -> tuple[Position, Any] | None:
+        """The newest usable position and its state, shaped like `abstract_state`; None where there is none.
+
+        Raises:
+          RecordsError: A checkpoint is of another configuration, or its state of another program.
+        """
+        position = self.find(config)
+        if position == Position():
             return None
+        path = self.folder / str(_number(config, position))
+        saved, expected = unseal((path / MANIFEST).read_bytes())["leaves"], _leaves(abstract_state)
+        if saved != expected:
+            name = next(name for name in saved | expected if saved.get(name) != expected.get(name))
+            what = f"{name} is {saved.get(name)} there, {expected.get(name)} here"
+            raise RecordsError(f"{path} is of another version of this program ({what}); delete {self.folder}")
         # One device for now; what is restored goes where the abstract state says.
         sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
         target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), abstract_state)
-        return epoch, self._open().restore(epoch, args=ocp.args.StandardRestore(target))
+        return position, self._open().restore(int(path.name), args=ocp.args.StandardRestore(target))
 
-    def save(self, epoch: int, state: Any) -> None:
-        """Saves the state after `epoch` epochs, whole or not at all, and drops the one before."""
-        self._open().save(epoch, args=ocp.args.StandardSave(state))
+    def save(self, config: RunConfig, position: Position, state: Any) -> None:
+        """Saves the state at a position, whole or not at all, and drops the oldest.
+
+        Raises:
+          WriteError: It cannot be written. Those before it are as they were.
+        """
+        path = self.folder / str(_number(config, position))
+        try:
+            self._open().save(int(path.name), args=ocp.args.StandardSave(state))
+            if jax.process_index() == 0:
+                content = {"schema": SCHEMA, "config": config.to_dict(), **position._asdict()}
+                content |= {"leaves": _leaves(state), "files": _digests(path)}
+                write_whole(path / MANIFEST, json.dumps(seal(content)))
+        except Exception as error:  # of the disk; Orbax and TensorStore wrap what the system says in their own
+            reason = " ".join(str(error).split())
+            raise WriteError(f"cannot write {path} ({reason:.200}); the checkpoint before it is kept") from error
+        self._saved = time.monotonic()
 
     def delete(self) -> None:
         """Removes the folder: a finished run needs no checkpoint."""
@@ -53,7 +140,58 @@ class Checkpoints:
     def _open(self) -> ocp.CheckpointManager:
         if self._manager is None:
             options = ocp.CheckpointManagerOptions(
-                max_to_keep=1, enable_async_checkpointing=False, cleanup_tmp_directories=True
+                max_to_keep=KEPT, enable_async_checkpointing=False, cleanup_tmp_directories=True
             )
             self._manager = ocp.CheckpointManager(self.folder, options=options)
         return self._manager
+
+
+def _number(config: RunConfig, position: Position) -> int:
+    """A checkpoint's number, which grows as the run does. An epoch's last step and its end are two positions."""
+    return position.epochs * (config.protocol.steps_per_epoch + 1) + len(position.losses)
+
+
+def _leaves(state: Any) -> dict[str, str]:
+    """The type and shape of every array of a state, by its path."""
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    return {jax.tree_util.keystr(path): f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in leaves}
+
+
+def _digests(path: Path) -> dict[str, str]:
+    """The SHA-256 of every file of a checkpoint but the manifest, by its path."""
+    files = sorted(file for file in path.rglob("*") if file.is_file() and not file.name.startswith(MANIFEST))
+    return {file.relative_to(path).as_posix(): _digest(file) for file in files}
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def _verify(path: Path, config: RunConfig) -> Position:
+    """A checkpoint's position, if all of it is what was saved.
+
+    Raises:
+      OSError, ValueError: A file is missing or damaged; the error names it.
+      RecordsError: The checkpoint is another run's.
+    """
+    try:
+        content = unseal((path / MANIFEST).read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path / MANIFEST} is damaged ({error})") from None
+    if content["schema"] != SCHEMA:
+        raise RecordsError(f"{path} has schema {content['schema']}, this version reads {SCHEMA}; delete it")
+    theirs = RunConfig.from_dict(content["config"])
+    if theirs != config:
+        raise RecordsError(f"{path} is of another configuration ({difference(config, theirs)}); delete it")
+    for name, digest in content["files"].items():
+        if _digest(path / name) != digest:
+            raise ValueError(f"{path / name} is damaged (its SHA-256 is another)")
+    return Position(content["epochs"], tuple(content["losses"]), content["seconds"])
+
+
+def _named(path: Path, error: Exception) -> str:
+    """What is wrong with a checkpoint, in a line that names the file."""
+    if isinstance(error, OSError):
+        return f"{error.filename or path} cannot be read ({error.strerror})"
+    return str(error) if isinstance(error, ValueError) else f"{path / MANIFEST} is damaged ({error!r})"

@@ -12,23 +12,28 @@ import numpy as np
 from adamlab.config import RunConfig
 from adamlab.data import Dataset
 from adamlab.training.build import build_program
-from adamlab.training.checkpoint import Checkpoints
+from adamlab.training.checkpoint import Checkpoints, Position
 from adamlab.training.feed import ArrayFeed
 from adamlab.training.optimizers import traced
 from adamlab.training.step import Arrays
 
 
 class Diverged(Exception):
-    """The loss stopped being a finite number. That is a result of a study, not a fault of the program.
+    """The training stopped being a matter of finite numbers. That is a result of a study, not a fault of the program.
 
     Args:
       epoch: The epoch, counted from 1, in which it happened.
-      step: The step, counted from 1 over the whole run, whose loss was the first not to be finite.
+      step: The step, counted from 1 over the whole run, whose loss was the first not to be finite; where the losses
+        are finite and what the steps made of the parameters and moments is not, the last step before that was noticed.
     """
 
     def __init__(self, epoch: int, step: int) -> None:
-        super().__init__(f"the loss is not finite from step {step} (epoch {epoch}) on")
+        super().__init__(f"not all numbers are finite from step {step} (epoch {epoch}) on")
         self.epoch, self.step = epoch, step
+
+
+class Interrupted(Exception):
+    """The training ended where it was asked to, before its end; the checkpoint is there to continue from."""
 
 
 def train(
@@ -36,18 +41,20 @@ def train(
     dataset: Dataset,
     checkpoints: Checkpoints | None = None,
     report: Callable[[int, int, float], None] = lambda epoch, step, loss: None,
+    stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[dict[str, Any]]:
     """Trains `config` and yields one record per epoch.
 
-    The order of the images depends on the seed and the epoch alone, and a checkpoint falls on the end of an epoch: a
-    resumed run executes the same programs on the same arrays as an uninterrupted one, to the same bits.
+    The order of the images depends on the seed and the epoch alone, and a checkpoint falls between two chunks of steps:
+    a resumed run executes the same programs on the same arrays as an uninterrupted one, to the same bits.
 
     Args:
       config: What to train.
       dataset: The data set that it names.
-      checkpoints: Where the state is saved after each epoch but the last, and where an interrupted run is resumed
-        from; None for neither.
+      checkpoints: Where the state is saved after each epoch but the last, within an epoch when that is due, and when
+        the run is stopped; and where an interrupted run is resumed from. None for neither.
       report: Called after every chunk of steps with the epoch, the steps done in it, and the chunk's mean loss.
+      stop: Asked after every chunk of steps and every epoch whether to end there.
 
     Yields:
       `epoch` (from 1), `train_loss` (mean over the epoch's steps, nats), `test_loss`, `test_accuracy` (in [0, 1], every
@@ -56,52 +63,76 @@ def train(
       starts with the first epoch that the checkpoint does not hold.
 
     Raises:
-      Diverged: The training or test loss became infinite or NaN.
+      Diverged: The training or test loss, a parameter or a moment became infinite or NaN.
+      Interrupted: `stop` said so.
     """
-    protocol = config.protocol
+    protocol, steps = config.protocol, config.protocol.steps_per_epoch
     feed = ArrayFeed(dataset, config)
     image_shape = dataset.train["image"].shape[1:]
     program = build_program(config, dataset.num_classes, image_shape, dataset.mean, dataset.std)
     arguments = (jnp.int32(config.seed), traced(config))
-    restored = checkpoints.restore(jax.eval_shape(program.init, *arguments)) if checkpoints else None
-    done, state = restored or (0, program.init(*arguments))
+    restored = checkpoints.restore(config, jax.eval_shape(program.init, *arguments)) if checkpoints else None
+    position, state = restored or (Position(), program.init(*arguments))
 
-    for epoch in range(done + 1, protocol.epochs + 1):
+    def after_chunk(position: Position, state: Any, loss: float) -> None:
+        report(position.epochs + 1, len(position.losses), loss)
+        stopping = stop()
+        if checkpoints and (stopping or (checkpoints.due() and len(position.losses) < steps)):
+            checkpoints.save(config, position, state)
+        if stopping:
+            raise Interrupted
+
+    while position.epochs < protocol.epochs:
+        epoch = position.epochs + 1
+        position, state = _train_epoch(program.train_chunk, position, state, feed, steps, after_chunk)
         started = time.perf_counter()
-        state, train_loss = _train_epoch(program.train_chunk, state, feed, epoch, protocol.steps_per_epoch, report)
-        trained = time.perf_counter()
         test_loss, test_accuracy = _evaluate(program.evaluate, state, feed)
         if not math.isfinite(test_loss):
-            raise Diverged(epoch, epoch * protocol.steps_per_epoch)
+            raise Diverged(epoch, epoch * steps)
         record = {
             "epoch": epoch,
-            "train_loss": train_loss,
+            "train_loss": float(np.mean(position.losses)),
             "test_loss": test_loss,
             "test_accuracy": test_accuracy,
-            "seconds": round(time.perf_counter() - started, 3),
-            "images_per_second": round(protocol.steps_per_epoch * protocol.batch_size / (trained - started), 1),
+            "seconds": round(position.seconds + time.perf_counter() - started, 3),
+            "images_per_second": round(steps * protocol.batch_size / position.seconds, 1),
         }
         if config.trace_every and epoch % config.trace_every == 0:
             record |= _trace(program.trace, state, feed.probe)
         yield record
+        position = Position(epoch)
         # After the yield: a record is on disk before the checkpoint that makes it final.
         if checkpoints and epoch < protocol.epochs:
-            checkpoints.save(epoch, state)
+            checkpoints.save(config, position, state)
+        if epoch < protocol.epochs and stop():
+            raise Interrupted
 
 
 def _train_epoch(
-    train_chunk: Callable, state: Any, feed: ArrayFeed, epoch: int, steps: int, report: Callable
-) -> tuple[Any, float]:
-    """The state after one epoch, and the mean of its steps' losses."""
-    losses = []
-    for chunk in feed.chunks(epoch):
+    train_chunk: Callable, position: Position, state: Any, feed: ArrayFeed, steps: int, after_chunk: Callable
+) -> tuple[Position, Any]:
+    """The position after the steps that an epoch still has, and the state there."""
+    epoch, losses = position.epochs + 1, list(position.losses)
+    started = time.perf_counter() - position.seconds
+    for chunk in feed.chunks(epoch, len(losses)):
         state, chunk_losses = train_chunk(state, *chunk)
-        losses.extend(np.asarray(chunk_losses, np.float64))
-        if not np.isfinite(losses).all():
-            first = int(np.argmin(np.isfinite(losses)))
-            raise Diverged(epoch, (epoch - 1) * steps + first + 1)
-        report(epoch, len(losses), float(np.mean(losses[-len(chunk.seeds) :])))
-    return state, float(np.mean(losses))
+        done = len(losses)
+        losses.extend(np.asarray(chunk_losses, np.float64).tolist())
+        finite = np.isfinite(losses)
+        if not finite.all():
+            raise Diverged(epoch, (epoch - 1) * steps + int(np.argmin(finite)) + 1)
+        if not _all_finite(state):
+            raise Diverged(epoch, (epoch - 1) * steps + len(losses))
+        position = Position(epoch - 1, tuple(losses), time.perf_counter() - started)
+        after_chunk(position, state, float(np.mean(losses[done:])))
+    return position, state
+
+
+@jax.jit
+def _all_finite(state: Any) -> jax.Array:
+    """Whether no parameter, statistic or moment is infinite or NaN; a loss can be finite beside those."""
+    floats = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.floating)]
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in floats]).all()
 
 
 def _evaluate(evaluate: Callable, state: Any, feed: ArrayFeed) -> tuple[float, float]:
