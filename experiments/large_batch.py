@@ -20,17 +20,18 @@ import argparse
 from dataclasses import replace
 from itertools import product
 
-from adamlab.command import Parser, make_deterministic, run_main
+from adamlab.command import Parser, run_main
 from adamlab.config import Protocol, RunConfig, tuning
 from adamlab.hyperparameters import OPTIMIZERS, ConfigError, Hyperparameters
 from adamlab.records import study_name
 from experiments.cells import PAPER, TABLES, cell, starting_point
+from experiments.launch import choose_engine
 from experiments.options import (
     add_common_options,
     choose_protocol,
     cut_batch,
     join_devices,
-    load_dataset,
+    make_execution,
     seeds,
     split_choices,
     split_numbers,
@@ -148,8 +149,9 @@ def batch_sizes(arguments: argparse.Namespace, dataset: str, scale: str) -> tupl
 def main() -> None:
     """Trains the cells, prints the paper's table beside ours, draws the figures."""
     arguments = parse_arguments()
-    if arguments.deterministic:
-        make_deterministic()
+    engine = choose_engine(arguments.launcher, arguments.slurm)
+    execution = make_execution(arguments)
+    execution.prepare()
     # Everything that can be refused is refused before the heavy imports; from here on it takes seconds.
     make_configs(arguments, arguments.dataset, Protocol("unknown", 10**9, 1, epochs=10**6, schedule="phases"))
 
@@ -162,16 +164,18 @@ def main() -> None:
     from experiments.grid import run_grid
     from plots.large_batch import draw
 
-    devices = join_devices(arguments)
+    devices = join_devices(arguments, execution)
     console = Console(highlight=False, soft_wrap=True, quiet=not leads())
-    dataset = load_dataset(arguments)
+    dataset = execution.load(arguments.dataset)
     keep_compilations()
-    protocol = choose_protocol(arguments, dataset, accelerator() is not None, PREFIX)
+    # An engine's runs have their devices elsewhere; asking for ours would start JAX here, which takes a GPU.
+    device = engine.accelerator() if engine else accelerator()
+    protocol = choose_protocol(arguments, dataset, device is not None, PREFIX)
     if arguments.tune:
         protocol = tuning(protocol, dataset.train_size)
-    configs = make_configs(arguments, dataset.name, protocol, devices.count)
-    introduce(console, configs, dataset, arguments.protocol == "auto", accelerator())
-    run_grid(configs, dataset, arguments.out, Display(console), arguments.checkpoint_minutes, devices)
+    configs = make_configs(arguments, dataset.name, protocol, devices)
+    introduce(console, configs, dataset, arguments.protocol == "auto", device)
+    run_grid(configs, dataset, arguments.out, Display(console), execution, engine)
     if not leads():
         return
     (print_tuning if arguments.tune else print_cells)(console, arguments.out, configs)

@@ -1,16 +1,16 @@
 """What the studies' command lines share: data, protocol and results."""
 
 import argparse
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from adamlab.command import Parser
 from adamlab.config import PHOTOGRAPHS, PROTOCOLS, Protocol, check_division, override
-from adamlab.data import NAMES, Dataset, StreamDataset, load
+from adamlab.data import NAMES, Dataset, StreamDataset
 from adamlab.hyperparameters import ConfigError, choose
-
-if TYPE_CHECKING:
-    from adamlab.training.parallel import Devices
+from experiments.execution import Execution
+from experiments.launch import LAUNCHERS, SLURM_PARAMETERS
 
 
 def add_common_options(parser: Parser, seeds: int = 1) -> None:
@@ -52,6 +52,8 @@ def add_common_options(parser: Parser, seeds: int = 1) -> None:
         default=0,
         help="measure loss flattening every so many epochs (default without a number: 1)",
     )
+    add("--launcher", choices=LAUNCHERS, default="local", help="where runs go: this process (default), Ray, SLURM")
+    add("--slurm", metavar="NAME=VALUE,...", help=f"what a run asks SLURM for: {', '.join(SLURM_PARAMETERS)}")
     add(
         "--checkpoint-minutes",
         type=float,
@@ -81,19 +83,37 @@ def add_device_options(parser: Parser) -> None:
     add("--process-id", type=int, metavar="I", help="which one this is, from 0")
 
 
-def join_devices(arguments: argparse.Namespace) -> "Devices":
-    """Joins the job's other processes, where there are any, and returns the devices that were asked for.
+def make_execution(arguments: argparse.Namespace) -> Execution:
+    """How the study's runs are carried out.
+
+    Raises:
+      ConfigError: The number of workers is below 0, or an engine is asked for what only this process can do.
+    """
+    if arguments.workers is not None and arguments.workers < 0:
+        raise ConfigError(f"--workers must be at least 0, got {arguments.workers}")
+    if arguments.launcher != "local":
+        if arguments.coordinator is not None:
+            raise ConfigError(f"--coordinator is for --launcher=local, got --launcher={arguments.launcher}")
+        if arguments.batch_norm == "local" and arguments.devices is None:
+            raise ConfigError(f"--batch-norm=local with --launcher={arguments.launcher} needs --devices=N, got none")
+    names = [field.name for field in fields(Execution)]
+    return Execution(**{name: getattr(arguments, name) for name in names})
+
+
+def join_devices(arguments: argparse.Namespace, execution: Execution) -> int:
+    """How many devices a run has; this process joins the job's others first, where there are any.
+
+    With an engine they are elsewhere, and JAX is not started here.
 
     Raises:
       ConfigError: There are no such devices, or the other processes cannot be joined.
     """
-    import jax
-
+    if arguments.launcher != "local":
+        return arguments.devices or 1
     from adamlab.training.cluster import join
-    from adamlab.training.parallel import Devices
 
     join(arguments.coordinator, arguments.num_processes, arguments.process_id)
-    return Devices(jax.device_count() if arguments.devices is None else arguments.devices, arguments.spmd)
+    return execution.find_devices().count
 
 
 def cut_batch(arguments: argparse.Namespace, batch_size: int, devices: int) -> dict[str, Any]:
@@ -144,18 +164,6 @@ def seeds(arguments: argparse.Namespace) -> range:
     if arguments.seeds < 1:
         raise ConfigError(f"--seeds must be at least 1, got {arguments.seeds}")
     return range(arguments.seeds)
-
-
-def load_dataset(arguments: argparse.Namespace) -> Dataset:
-    """The data set that was asked for.
-
-    Raises:
-      ConfigError: The number of workers is below 0.
-      DataError: It is missing or damaged.
-    """
-    if arguments.workers is not None and arguments.workers < 0:
-        raise ConfigError(f"--workers must be at least 0, got {arguments.workers}")
-    return load(arguments.dataset, arguments.data_dir, arguments.workers, arguments.skip_corrupt)
 
 
 def choose_protocol(

@@ -60,8 +60,8 @@ def _in_cluster() -> bool:
 
 
 def leads() -> bool:
-    """Whether this is process 0, which keeps the records."""
-    return jax.process_index() == 0
+    """Whether this is process 0, which keeps the records, or alone. JAX need not have been started."""
+    return not jax.distributed.is_initialized() or jax.process_index() == 0
 
 
 def agree(*flags: bool) -> tuple[bool, ...]:

@@ -25,6 +25,7 @@ from adamlab.hyperparameters import Hyperparameters
 from adamlab.records import run_folder
 from adamlab.training import feed
 from experiments.display import Display
+from experiments.execution import Execution
 from experiments.grid import run_grid
 from tests.faults.study import ROOT
 
@@ -50,7 +51,7 @@ class Watched(Display):
 def train(out: Path, hand: Hand = lambda run, epoch, step: None, configs: list[RunConfig] = CONFIGS) -> str:
     """Trains what is not trained yet, and returns what a person would see. A checkpoint falls due after every step."""
     display = Watched(hand)
-    run_grid(configs, DIGITS, out, display, checkpoint_minutes=0)
+    run_grid(configs, DIGITS, out, display, Execution(checkpoint_minutes=0))
     return display.text.getvalue()
 
 
