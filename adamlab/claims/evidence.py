@@ -62,10 +62,11 @@ class Study(NamedTuple):
     @property
     def scope(self) -> str:
         """The protocol in words: `the paper's protocol`, or how much less it is."""
+        rounded = "" if self.runs[0].config.precision == "float32" else f", {self.runs[0].config.precision}"
         if self.is_papers:
-            return "the paper's protocol"
+            return f"the paper's protocol{rounded}"
         model = f"{self.model}, " if self.model else ""
-        return f"reduced: {model}{self.protocol.train_images:,} images, {self.protocol.epochs} epochs"
+        return f"reduced: {model}{self.protocol.train_images:,} images, {self.protocol.epochs} epochs{rounded}"
 
 
 def split(name: str, runs: Iterable[Run]) -> list[Study]:
@@ -177,8 +178,9 @@ def training_curve(run: Run) -> Floats:
 
 
 def training_loss(run: Run) -> float:
-    """The logarithm of the training loss after the last epoch, clipped."""
-    return float(training_curve(run)[-1])
+    """The logarithm of the training loss of the last epoch, clipped."""
+    loss = run.epochs[-1]["train_loss"] if run.ending == "finished" else math.inf
+    return float(np.log(clip(loss, guess(run))))
 
 
 def curve_factor(run: Run, base: Run) -> float:
