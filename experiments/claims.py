@@ -24,22 +24,6 @@ if TYPE_CHECKING:
 STYLES = {"reproduced": "green", "contradicted": "red", "inconclusive": "yellow", "not run": "dim"}
 
 
-def read_judgements(results: "list[Path]", claims: "tuple[Claim, ...]") -> "list[Judgement]":
-    """What every study below the folders says about the claims, each study once.
-
-    Raises:
-      RecordsError: There is no run, a run is damaged, or a folder is a part of a study.
-    """
-    from adamlab.claims import judge
-    from plots.studies import find_studies
-
-    folders = {}
-    for below in results:
-        for study, runs in find_studies(below).items():
-            folders.setdefault((below / study).resolve(), ((below / study).as_posix(), runs))
-    return [judgement for name, runs in folders.values() for judgement in judge(name, runs, claims)]
-
-
 def print_table(console: "Console", claims: "tuple[Claim, ...]", judgements: "list[Judgement]") -> None:
     """One row per claim and study, and for each the number that decides."""
     from rich.table import Table
@@ -96,7 +80,8 @@ def main() -> None:
 
     from rich.console import Console
 
-    from adamlab.claims import CLAIMS
+    from adamlab.claims import CLAIMS, judge
+    from plots.studies import gather
 
     claims = tuple(claim for claim in CLAIMS if arguments.claim in (None, claim.name))
     if not claims:
@@ -106,7 +91,7 @@ def main() -> None:
     for folder in results:
         if not folder.is_dir():
             raise RecordsError(f"no runs below {folder}: it is not a folder")
-    judgements = read_judgements(results, claims)
+    judgements = [judgement for name, runs in gather(results).items() for judgement in judge(name, runs, claims)]
     console = Console(highlight=False, soft_wrap=arguments.claim is not None)
     if arguments.claim:
         print_claim(console, claims[0], judgements)
