@@ -23,6 +23,12 @@ from adamlab.records import Run
 LEVEL = 0.95
 # The data sets of the papers, and what a guess is among.
 CLASSES = {"cifar10": 10, "cifar100": 100, "imagenet2012": 1000}
+# What the LAWN paper trains: the network, on how many images, for how many epochs.
+LARGE_BATCH = {
+    "cifar10": ("vgg19", 50_000, 300),
+    "cifar100": ("vgg19", 50_000, 300),
+    "imagenet2012": ("resnet50", 1_281_167, 90),
+}
 # The papers' own choices where a model has several: runs of another are not judged.
 OWN = {"stem": (None, "imagenet"), "downsample": (None, "last"), "epsilon_placement": ("outside",)}
 # The runs of one setting, by seed.
@@ -55,9 +61,8 @@ class Study(NamedTuple):
         """Whether network, images, epochs and batch are the paper's."""
         if self.model is None:
             return self.protocol == PROTOCOLS["paper"]
-        network = "resnet50" if self.dataset == "imagenet2012" else "vgg19"
-        papers = [p for p in PROTOCOLS.values() if p.schedule == "phases" and p.name.endswith("paper")]
-        return self.model == network and self.protocol in [replace(p, batch_size=1) for p in papers]
+        trained = (self.model, self.protocol.train_images, self.protocol.epochs)
+        return self.protocol.name == "lawn-paper" and trained == LARGE_BATCH[self.dataset]
 
     @property
     def scope(self) -> str:
