@@ -136,8 +136,8 @@ def test_at_the_papers_protocol_all_of_its_batch_sizes_are_asked_for(tmp_path):
                     "cifar10", "vgg19", protocol, OPTIMIZERS[optimizer].defaults, seed, optimizer=optimizer
                 )
                 accuracy = 0.9 + 0.01 * (optimizer == "adam_lawn") + 0.0001 * seed * len(optimizer)
-                last = {"epoch": 300, "train_loss": 0.01, "test_loss": 1.0, "test_accuracy": accuracy}
-                runs.append(write_run(tmp_path, config, [last]))
+                numbers = {"train_loss": 0.01, "test_loss": 1.0, "test_accuracy": accuracy}
+                runs.append(write_run(tmp_path, config, [{"epoch": e, **numbers} for e in range(1, 301)]))
     [judgement] = judge("lawn", runs, [claim for claim in CLAIMS if claim.name == "L1"])
     assert judgement.study.scope == "the paper's protocol"
     assert [found.state() for found in judgement.numbers] == ["holds", "missing", "holds"]
