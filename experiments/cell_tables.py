@@ -9,11 +9,10 @@ from statistics import mean, stdev
 from rich.console import Console
 from rich.table import Table
 
-from adamlab.claims.published import LAWN
 from adamlab.config import RunConfig
 from adamlab.hyperparameters import OPTIMIZERS
 from adamlab.records import Run, read_run, run_folder
-from experiments.cells import cell
+from experiments.cells import PAPER, cell
 
 # A line of a table: an optimizer and the hyperparameters that a study may vary within a cell.
 Line = tuple[str, float, float]
@@ -102,5 +101,5 @@ def _cell_text(runs: list[Run], dataset: str) -> str:
     for ending, count in Counter(run.ending for run in runs).items():
         parts += [f"{count} {ending}"] if ending != "finished" else []
     config = runs[0].config
-    published = LAWN.get((dataset, config.optimizer), {}).get(config.protocol.batch_size)
+    published = PAPER.get((dataset, config.optimizer), {}).get(config.protocol.batch_size)
     return ", ".join(parts + ([f"paper {published:.2f}"] if published else []))

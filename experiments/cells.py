@@ -8,10 +8,13 @@ from dataclasses import replace
 from math import sqrt
 from typing import NamedTuple
 
+from adamlab.claims import published
 from adamlab.hyperparameters import Hyperparameters
 
 # The rows of each table.
 TABLES = {1: ("adamp", "adam_lawn"), 2: ("sgd", "sgd_lawn", "adam", "adam_lawn")}
+# Test accuracies in %, by data set and optimizer, one per batch size.
+PAPER = published.LAWN
 
 
 class Cell(NamedTuple):

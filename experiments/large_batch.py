@@ -20,12 +20,11 @@ import argparse
 from dataclasses import replace
 from itertools import product
 
-from adamlab.claims.published import LAWN
 from adamlab.command import Parser, run_main
 from adamlab.config import Protocol, RunConfig, tuning
 from adamlab.hyperparameters import OPTIMIZERS, ConfigError, Hyperparameters
 from adamlab.records import study_name
-from experiments.cells import TABLES, cell, starting_point
+from experiments.cells import PAPER, TABLES, cell, starting_point
 from experiments.options import add_common_options, choose_protocol, seeds, split_choices, split_numbers
 
 PREFIX = "lawn-"
@@ -120,7 +119,7 @@ def batch_sizes(arguments: argparse.Namespace, dataset: str, scale: str) -> tupl
     """The batch sizes that were asked for, by number, by protocol or by table."""
     if arguments.batch_size is None:
         first = TABLES[arguments.table or 2][0]
-        return SMALL_BATCH_SIZES.get(scale) or tuple(LAWN.get((dataset, first), LAWN["cifar10", first]))
+        return SMALL_BATCH_SIZES.get(scale) or tuple(PAPER.get((dataset, first), PAPER["cifar10", first]))
     numbers = split_numbers("--batch-size", arguments.batch_size)
     if not all(number.is_integer() and number >= 1 for number in numbers):
         raise ConfigError(f"--batch-size must be whole numbers >= 1, got {arguments.batch_size!r}")
