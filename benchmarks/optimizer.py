@@ -3,9 +3,9 @@
     python -m benchmarks.optimizer                                    # ResNet-34's 21 M parameters
     python -m benchmarks.optimizer --model=plain20 --batch-size=100   # and inside whole training steps
 
-An update is `optimizer.update` and `optax.apply_updates`, a step what `adamlab.training` compiles; both as one of ten in
-a scan which donates parameters and state, since that is how training runs them. A program of a single update also pays
-for fresh memory at each call, which on a CPU takes LAWN about as long again. The optimizers take turns, so that a
+An update is `optimizer.update` and `optax.apply_updates`, a step what `adamlab.training` compiles; both as one of ten
+in a scan which donates parameters and state, since that is how training runs them. A program of a single update also
+pays for fresh memory at each call, which on a CPU takes LAWN about as long again. The optimizers take turns, so that a
 machine which slows down slows them all; ratios are medians of ratios within a turn.
 
 The floor is the time for the bytes that an update must move, at the rate of donated SGD in the same run. SGD moves 12

@@ -1,19 +1,20 @@
-"""What a training step costs, beside PyTorch where it is installed.
+"""What a training step costs, beside PyTorch.
 
-  python -m benchmarks.step                                    plain20 and resnet34, batch 100
-  python -m benchmarks.step --model=vgg19 --batch-size=128
+  python -m benchmarks.step --peer=torch                                     plain20 and resnet34, batch 100
+  python -m benchmarks.step --peer=torch --model=vgg19 --batch-size=128 --precision=bf16 --output=step.json
 
-The programs take turns, so that a machine which slows down slows them all; ratios are medians of ratios within a turn.
 `adamlab` is what a study runs: a chunk of steps as one scan, data and normalisation on the device, Adam with traced
-hyperparameters. `torch` is eager, channels-last, with torch.optim.Adam; it is no dependency: install it beside adamlab
-(`uv sync --extra bench`). On a GPU, both use their defaults for float32.
+hyperparameters. PyTorch is channels-last, with torch.optim.Adam and autocast for bf16, as it is (eager) and through
+torch.compile. It is no dependency: install it beside adamlab. On a GPU, both use their defaults for float32.
+
+The limit is the time of the step's floating-point operations at the rate of large matrix products on this machine; MFU
+is the share of it that a program reaches. The operations are three times those of the forward pass.
 """
 
 import argparse
-import platform
-import time
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,58 +22,76 @@ import numpy as np
 
 from adamlab import models
 from adamlab.config import Protocol, RunConfig
+from adamlab.training.build import DTYPES
 from adamlab.training.optimizers import Recipe, traced
 from adamlab.training.parallel import compile_training
 from adamlab.training.step import Normalisation, make_init, make_train_step
+from benchmarks.timing import interleave, matmul_flops, summary, write
 
 CHUNK = 5  # steps per turn
-SHAPE = (32, 32, 3)
 
 
-def random_data(images: int) -> dict[str, np.ndarray]:
+class Net(NamedTuple):
+    """A network as the papers train it."""
+
+    model: str
+    side: int = 32
+    classes: int = 10
+    options: dict[str, str] = {}  # noqa: RUF012, nobody changes it
+
+
+NETS = {
+    "plain20": Net("plain20"),
+    "resnet34": Net("resnet34"),
+    "resnet34-cifar": Net("resnet34", options={"stem": "cifar"}),
+    "vgg19": Net("vgg19"),
+    "resnet50": Net("resnet50", side=224, classes=1000),
+}
+
+
+def random_data(net: Net, images: int) -> dict[str, np.ndarray]:
     """Images and labels of no meaning."""
     generator = np.random.default_rng(0)
-    pixels = generator.integers(0, 256, (images, *SHAPE)).astype(np.uint8)
-    return {"image": pixels, "label": generator.integers(0, 10, images).astype(np.int32)}
+    pixels = generator.integers(0, 256, (images, net.side, net.side, 3), dtype=np.uint8)
+    return {"image": pixels, "label": generator.integers(0, net.classes, images, dtype=np.int32)}
 
 
-def jax_program(name: str, batch_size: int) -> Callable[[], None]:
+def jax_program(net: Net, batch_size: int, precision: str) -> Callable[[], Any]:
     """A function that trains `CHUNK` steps in one call of the compiled program."""
-    model = models.create(name, 10)
+    model = models.create(net.model, net.classes, dtype=DTYPES[precision], **net.options)
     make_optimizer = Recipe()
     train_chunk = compile_training(make_train_step(model, make_optimizer, Normalisation((0.5,) * 3, (0.25,) * 3)))
-    arrays = traced(RunConfig("synthetic", name, Protocol("benchmark", CHUNK * batch_size, 1, batch_size)))
-    state = jax.jit(make_init(model, make_optimizer, SHAPE))(jnp.int32(0), arrays)
-    data = jax.device_put(random_data(CHUNK * batch_size))
+    arrays = traced(RunConfig("synthetic", net.model, Protocol("benchmark", CHUNK * batch_size, 1, batch_size)))
+    state = jax.jit(make_init(model, make_optimizer, (net.side, net.side, 3)))(jnp.int32(0), arrays)
+    data = jax.device_put(random_data(net, CHUNK * batch_size))
     seeds = np.zeros(CHUNK, np.uint32)  # of an augmentation that there is not
     indices = np.arange(CHUNK * batch_size, dtype=np.int32).reshape(CHUNK, batch_size)
 
-    def run() -> None:
+    def run() -> Any:
         nonlocal state
         state, losses = train_chunk(state, data, indices, seeds)
-        jax.block_until_ready(losses)
+        return losses
 
     return run
 
 
-def torch_program(name: str, batch_size: int) -> Callable[[], None] | None:
-    """A function that trains `CHUNK` steps in PyTorch, on a GPU if there is one; None without PyTorch."""
-    try:
-        import torch
-    except ImportError:
-        return None
+def torch_program(net: Net, batch_size: int, precision: str, compiled: bool) -> Callable[[], Any]:
+    """A function that trains `CHUNK` steps in PyTorch, on a GPU if there is one."""
+    import torch
+
     from benchmarks import torch_nets
 
     constructors: dict[str, Callable[[], Any]] = {
-        "plain20": lambda: torch_nets.plain20(10, "last"),
-        "resnet34": lambda: torch_nets.resnet(10, bottleneck=False, stem="imagenet"),
-        "resnet50": lambda: torch_nets.resnet(10, bottleneck=True, stem="imagenet"),
-        "vgg19": lambda: torch_nets.vgg19(10),
+        "plain20": lambda: torch_nets.plain20(net.classes, "last"),
+        "resnet34": lambda: torch_nets.resnet(net.classes, bottleneck=False, stem=net.options.get("stem", "imagenet")),
+        "resnet50": lambda: torch_nets.resnet(net.classes, bottleneck=True, stem="imagenet"),
+        "vgg19": lambda: torch_nets.vgg19(net.classes),
     }
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    net = constructors[name]().to(device, memory_format=torch.channels_last)
-    optimizer = torch.optim.Adam(net.parameters(), 1e-3)
-    data = random_data(CHUNK * batch_size)
+    module = constructors[net.model]().to(device, memory_format=torch.channels_last)
+    forward = torch.compile(module) if compiled else module
+    optimizer = torch.optim.Adam(module.parameters(), 1e-3)
+    data = random_data(net, CHUNK * batch_size)
     images = torch.tensor(data["image"], device=device).permute(0, 3, 1, 2)
     labels = torch.tensor(data["label"], device=device).long()
 
@@ -80,7 +99,8 @@ def torch_program(name: str, batch_size: int) -> Callable[[], None] | None:
         for batch in torch.arange(CHUNK * batch_size, device=device).split(batch_size):
             x = (images[batch].to(memory_format=torch.channels_last).float() / 255 - 0.5) / 0.25
             optimizer.zero_grad()
-            loss = torch.nn.functional.cross_entropy(net(x), labels[batch])
+            with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
+                loss = torch.nn.functional.cross_entropy(forward(x), labels[batch])
             loss.backward()
             optimizer.step()
         loss.item()
@@ -88,37 +108,55 @@ def torch_program(name: str, batch_size: int) -> Callable[[], None] | None:
     return run
 
 
-def compare(name: str, batch_size: int, turns: int) -> None:
-    """Prints a row per program: milliseconds per step and the ratio to ours."""
-    programs = {
-        "adamlab": jax_program(name, batch_size),
-        "torch": torch_program(name, batch_size),
-    }
-    present = {label: program for label, program in programs.items() if program}
-    times: dict[str, list[float]] = {label: [] for label in present}
-    for turn in range(turns + 1):
-        for label, program in present.items():
-            start = time.perf_counter()
-            program()
-            if turn:  # the first one compiles and warms up
-                times[label].append(1e3 * (time.perf_counter() - start) / CHUNK)
-    for label, values in times.items():
-        ratio = np.median(np.divide(times["adamlab"], values))
-        low, median, high = np.percentile(values, [0, 50, 100])
-        print(f"{name:10}{label:10}{median:10.1f}{low:10.1f} -{high:8.1f}{ratio:12.2f}", flush=True)
+def step_flops(net: Net, batch_size: int) -> float:
+    """Floating-point operations of a training step: the backward pass computes two products for each of the forward."""
+    model = models.create(net.model, net.classes, **net.options)
+    image = jax.ShapeDtypeStruct((batch_size, net.side, net.side, 3), jnp.float32)
+    variables = jax.eval_shape(lambda image: model.init(jax.random.key(0), image, train=False), image)
+    lowered = jax.jit(lambda v, image: model.apply(v, image, train=False)).lower(variables, image)
+    return 3 * float(lowered.cost_analysis()["flops"])  # pyright: ignore[reportOptionalSubscript]
+
+
+def compare(name: str, options: argparse.Namespace, peak: float) -> dict[str, Any]:
+    """Prints a row per program, and returns them: milliseconds per step, ratio of ours to it, share of the peak."""
+    net, batch_size, precision = NETS[name], options.batch_size, options.precision
+    programs = {"adamlab": jax_program(net, batch_size, precision)}
+    if options.peer == "torch":
+        programs["torch eager"] = torch_program(net, batch_size, precision, compiled=False)
+        programs["torch.compile"] = torch_program(net, batch_size, precision, compiled=True)
+    times = {label: seconds / CHUNK for label, seconds in interleave(programs, options.turns).items()}
+    limit = step_flops(net, batch_size) / peak
+    rows = summary(times, "adamlab")
+    for label, row in rows.items():
+        row["ratio"] = round(float(np.median(times["adamlab"] / times[label])), 4)
+        row["images_per_second"], row["mfu"] = round(1e3 * batch_size / row["ms"], 1), round(1e3 * limit / row["ms"], 4)
+        print(
+            f"{name:16}{label:15}{row['ms']:10.1f}{row['low']:10.1f} -{row['high']:8.1f}{row['ratio']:11.2f}"
+            f"{row['images_per_second']:11.0f}{row['mfu']:8.1%}",
+            flush=True,
+        )
+    return {"limit_ms": round(1e3 * limit, 4), "programs": rows}
 
 
 def main() -> None:
     """Compares every network that was asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="plain20,resnet34", help="networks (default: %(default)s)")
+    parser.add_argument("--model", default="plain20,resnet34", help=f"of {','.join(NETS)} (default: %(default)s)")
     parser.add_argument("--batch-size", type=int, default=100, help="images per step (default: %(default)s)")
+    parser.add_argument("--precision", choices=tuple(DTYPES), default="float32", help="(default: %(default)s)")
+    parser.add_argument("--peer", choices=("torch",), help="also time this one")
     parser.add_argument("--turns", type=int, default=5, help="turns of each program (default: %(default)s)")
+    parser.add_argument("--output", type=Path, help="also write the figures to this JSON file")
     options = parser.parse_args()
-    print(f"{jax.devices()[0].device_kind}, {platform.machine()}, jax {jax.__version__}; batch {options.batch_size}")
-    print(f"{'':10}{'':10}{'ms/step':>10}{'spread':>20}{'ours/this':>12}")
-    for name in options.model.split(","):
-        compare(name, options.batch_size, options.turns)
+    peak = matmul_flops(DTYPES[options.precision])
+    print(
+        f"{jax.devices()[0].device_kind}, jax {jax.__version__}; batch {options.batch_size}, {options.precision}; ",
+        end="",
+    )
+    print(f"matrix products at {peak / 1e9:.0f} GFLOP/s")
+    print(f"{'':16}{'':15}{'ms/step':>10}{'quartiles':>20}{'ours/this':>11}{'images/s':>11}{'MFU':>8}")
+    results = {name: compare(name, options, peak) for name in options.model.split(",")}
+    write(options.output, {"batch_size": options.batch_size, "precision": options.precision, "nets": results})
 
 
 if __name__ == "__main__":

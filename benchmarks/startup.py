@@ -1,0 +1,94 @@
+"""How long a study waits for its first step, with an empty and with a filled compilation cache.
+
+  python -m benchmarks.startup                       plain20 and resnet34
+  python -m benchmarks.startup --model=vgg19 --turns=5
+
+Each start is a process of its own, up to the loss of its first chunk of steps (batch 100, 25 steps or fewer). The
+phases are seconds: `imports`; `data`, synthetic images; `init`, the first weights; `first chunk`, compiled or fetched
+from the cache, then executed; `second chunk`, which is execution alone. `total` leaves out the second.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+
+
+def child(name: str) -> None:
+    """One start: prints its phases as JSON."""
+    marks = [time.perf_counter()]
+    import jax
+    import jax.numpy as jnp
+
+    from adamlab import data
+    from adamlab.config import Protocol, RunConfig
+    from adamlab.training.build import build_program
+    from adamlab.training.feed import ArrayFeed
+    from adamlab.training.optimizers import traced
+    from adamlab.training.parallel import keep_compilations
+
+    marks.append(time.perf_counter())
+    dataset = data.load("synthetic")
+    config = RunConfig("synthetic", name, Protocol("benchmark", 1_000, 500, batch_size=100, epochs=1))
+    feed = ArrayFeed(dataset, config)
+    marks.append(time.perf_counter())
+    keep_compilations()
+    program = build_program(config, dataset.num_classes, dataset.train["image"].shape[1:], dataset.mean, dataset.std)
+    state = jax.block_until_ready(program.init(jnp.int32(0), traced(config)))
+    marks.append(time.perf_counter())
+    chunk = next(feed.chunks(1))
+    for _ in range(2):
+        state, losses = program.train_chunk(state, *chunk)
+        jax.block_until_ready(losses)
+        marks.append(time.perf_counter())
+    phases = ("imports", "data", "init", "first chunk", "second chunk")
+    print(json.dumps(dict(zip(phases, (b - a for a, b in pairwise(marks)), strict=True))))
+
+
+def start(name: str, cache: str) -> dict[str, float]:
+    """The phases of one start in a process of its own, and their total."""
+    environment = os.environ | {"XDG_CACHE_HOME": cache}
+    environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+    command = [sys.executable, "-m", "benchmarks.startup", "--child", name]
+    before = time.perf_counter()
+    output = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
+    phases = json.loads(output)
+    return phases | {"total": time.perf_counter() - before - phases["second chunk"]}
+
+
+def main() -> None:
+    """Starts every network that was asked for with an empty cache, then with what that start left in it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="plain20,resnet34", help="networks (default: %(default)s)")
+    parser.add_argument("--turns", type=int, default=3, help="starts of each kind; medians (default: %(default)s)")
+    parser.add_argument("--output", type=Path, help="also write the figures to this JSON file")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        child(options.child)
+        return
+
+    from benchmarks.timing import write  # here: a start must import JAX by itself
+
+    results = {}
+    for name in options.model.split(","):
+        found: dict[str, list[dict[str, float]]] = {"cold": [], "warm": []}
+        for _ in range(options.turns):
+            with tempfile.TemporaryDirectory() as cache:
+                found["cold"].append(start(name, cache))
+                found["warm"].append(start(name, cache))
+        for kind, starts in found.items():
+            row = {phase: round(median(start[phase] for start in starts), 3) for phase in starts[0]}
+            print(f"{name:12}{kind:6}" + "".join(f"{phase} {seconds:.2f} s   " for phase, seconds in row.items()))
+            results[f"{name} {kind}"] = row
+    write(options.output, {"starts": results})
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,167 @@
+"""What a sweep costs: the same small training, over and over.
+
+  python -m benchmarks.sweep                               K settings: one by one, vmapped, in several processes
+  python -m benchmarks.sweep --study --peer=torch          the whole alpha study, beside the same study in PyTorch
+
+One by one is what a study does: one program, hyperparameters as arrays, a run after the other. `vmap` trains all in
+one program. Several processes share the cores. The whole study is timed from the command line to its figures, with an
+empty compilation cache (cold) and with the one that it left behind (warm); PyTorch's is a plain script: eager,
+channels-last, data in memory, the same networks, settings, images and evaluations.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adamlab import data, models
+from adamlab.config import PROTOCOLS, RunConfig
+from adamlab.hyperparameters import MAGNITUDE, varied
+from adamlab.training.feed import epoch_order, evaluation_images, subset
+from adamlab.training.optimizers import Recipe, traced
+from adamlab.training.parallel import compile_training
+from adamlab.training.step import Normalisation, make_init, make_train_step
+from benchmarks.timing import interleave, summary, write
+
+BATCH, CHUNK = 100, 5
+
+
+def settings(name: str, count: int) -> list[RunConfig]:
+    """Runs that differ in alpha alone."""
+    protocol = PROTOCOLS["laptop"]
+    return [RunConfig("synthetic", name, protocol, varied("adam", "alpha", 1e-3 * 1.1**i)) for i in range(count)]
+
+
+def programs(name: str, count: int) -> dict[str, Callable[[], Any]]:
+    """Each trains `count` settings for `CHUNK` steps of batch `BATCH` when it is called."""
+    model, recipe = models.create(name, 10), Recipe()
+    step = make_train_step(model, recipe, Normalisation((0.5,) * 3, (0.25,) * 3))
+    init, train_chunk = jax.jit(make_init(model, recipe, (32, 32, 3))), compile_training(step)
+    images = jax.device_put(subset(data.load("synthetic").train, 1_000))
+    indices = np.arange(BATCH * CHUNK, dtype=np.int32).reshape(CHUNK, BATCH)
+    seeds = np.zeros(CHUNK, np.uint32)
+    states = [init(jnp.int32(0), traced(config)) for config in settings(name, count)]
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+
+    def one_by_one() -> Any:
+        for place, state in enumerate(states):
+            states[place], _ = train_chunk(state, images, indices, seeds)
+        return states
+
+    def chunk(state, images, indices):
+        batch = lambda rows: {key: array[rows] for key, array in images.items()}  # noqa: E731
+        return jax.lax.scan(lambda state, rows: step(state, batch(rows)), state, indices)[0]
+
+    together = jax.jit(jax.vmap(chunk, (0, None, None)), donate_argnums=0)
+
+    def vmapped() -> Any:
+        nonlocal stacked
+        stacked = together(stacked, images, indices)
+        return stacked
+
+    return {"one by one": one_by_one, "vmap": vmapped}
+
+
+def study(name: str, processes: int, cache: str, arguments: list[str]) -> float:
+    """Seconds of the alpha study on one network as a person starts it, in so many processes on one results folder."""
+    environment = os.environ | {"XDG_CACHE_HOME": cache}
+    environment.pop("JAX_COMPILATION_CACHE_DIR", None)
+    with tempfile.TemporaryDirectory() as out, ThreadPoolExecutor() as pool:
+        command = [sys.executable, "-m", "experiments.sensitivity", "--param=alpha", f"--model={name}", f"--out={out}"]
+        run = lambda _: subprocess.run([*command, *arguments], env=environment, check=True, capture_output=True)  # noqa: E731
+        start = time.perf_counter()
+        list(pool.map(run, range(processes)))
+        return time.perf_counter() - start
+
+
+def torch_study(name: str, dataset: data.Dataset, protocol: Any) -> float:
+    """Seconds of the same study in PyTorch, from the first import on."""
+    start = time.perf_counter()
+    import torch
+
+    from benchmarks import torch_nets
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    mean, std = (torch.tensor(moments, device=device).reshape(1, 3, 1, 1) for moments in (dataset.mean, dataset.std))
+    train, test = subset(dataset.train, protocol.train_images), evaluation_images(dataset, protocol)
+
+    def tensors(split: dict[str, np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
+        images = torch.tensor(split["image"], device=device).permute(0, 3, 1, 2)
+        return images, torch.tensor(split["label"], device=device).long()
+
+    (images, labels), (test_images, test_labels) = tensors(train), tensors(test)
+    normalise = lambda x: ((x.float() / 255 - mean) / std).to(memory_format=torch.channels_last)  # noqa: E731
+    for alpha in MAGNITUDE["alpha"]:
+        torch.manual_seed(0)
+        net = torch_nets.plain20(10, "last") if name == "plain20" else torch_nets.resnet(10, False, "imagenet")
+        net = net.to(device, memory_format=torch.channels_last)
+        optimizer = torch.optim.Adam(net.parameters(), alpha)
+        for epoch in range(1, protocol.epochs + 1):
+            net.train()
+            order = epoch_order(0, epoch, len(labels), protocol.steps_per_epoch, protocol.batch_size)
+            for batch in torch.tensor(order, device=device).long():
+                optimizer.zero_grad()
+                torch.nn.functional.cross_entropy(net(normalise(images[batch])), labels[batch]).backward()
+                optimizer.step()
+            net.eval()
+            with torch.no_grad():
+                for rows in torch.arange(len(test_labels), device=device).split(500):
+                    logits = net(normalise(test_images[rows]))
+                    torch.nn.functional.cross_entropy(logits, test_labels[rows], reduction="sum").item()
+    return time.perf_counter() - start
+
+
+def compare_studies(names: list[str], options: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Prints and returns seconds: cold, warm, in two processes, and PyTorch's; a turn each after the other."""
+    arguments = [f"--dataset={options.dataset}", f"--protocol={options.protocol}"]
+    dataset, results = data.load(options.dataset), {}
+    for name in names:
+        with tempfile.TemporaryDirectory() as cache:
+            row = {"cold": study(name, 1, cache, arguments), "warm": study(name, 1, cache, arguments)}
+            row["warm, two processes"] = study(name, 2, cache, arguments)
+        if options.peer == "torch":
+            row["torch"] = torch_study(name, dataset, PROTOCOLS[options.protocol])
+        results[name] = {label: round(seconds, 1) for label, seconds in row.items()}
+        print(f"{name:12}" + "   ".join(f"{label} {seconds:.1f} s" for label, seconds in row.items()), flush=True)
+    return results
+
+
+def main() -> None:
+    """Compares ways to train several settings, or whole studies."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="plain20,resnet34", help="networks (default: %(default)s)")
+    parser.add_argument("--settings", type=int, default=4, metavar="K", help="(default: %(default)s)")
+    parser.add_argument("--turns", type=int, default=5, help="turns of each way (default: %(default)s)")
+    parser.add_argument("--study", action="store_true", help="time the whole alpha study instead")
+    parser.add_argument("--dataset", default="cifar10", help="of the study (default: %(default)s)")
+    parser.add_argument("--protocol", default="laptop", help="of the study (default: %(default)s)")
+    parser.add_argument("--peer", choices=("torch",), help="also time the same study in this one")
+    parser.add_argument("--output", type=Path, help="also write the figures to this JSON file")
+    options = parser.parse_args()
+    names = options.model.split(",")
+    if options.study:
+        write(options.output, {"study_seconds": compare_studies(names, options)})
+        return
+    results = {}
+    for name in names:
+        results[name] = summary(interleave(programs(name, options.settings), options.turns), "one by one")
+        for label, row in results[name].items():
+            rate = 1e3 * options.settings * BATCH * CHUNK / row["ms"]
+            print(
+                f"{name:12}{label:14}{rate:8.0f} images/s, {row['ratio']:.2f} times as long as one by one", flush=True
+            )
+    write(options.output, {"settings": options.settings, "ways": results})
+
+
+if __name__ == "__main__":
+    main()

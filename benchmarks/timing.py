@@ -1,0 +1,79 @@
+"""What the benchmarks share: programs that take turns, a table of what they took, and the machine that they ran on."""
+
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from adamlab.records import provenance
+
+
+def interleave(programs: dict[str, Callable[[], Any]], turns: int) -> dict[str, np.ndarray]:
+    """Seconds of each program in each turn. The first turn, which compiles and warms up, is not counted.
+
+    The programs take turns, so that a machine which slows down slows them all. What they return is waited for.
+    """
+    times: dict[str, list[float]] = {name: [] for name in programs}
+    for _ in range(turns + 1):
+        for name, program in programs.items():
+            start = time.perf_counter()
+            jax.block_until_ready(program())
+            times[name].append(time.perf_counter() - start)
+    return {name: np.array(values[1:]) for name, values in times.items()}
+
+
+def summary(times: dict[str, np.ndarray], reference: str) -> dict[str, dict[str, float]]:
+    """Median and quartiles of each program in milliseconds, and the median within a turn of its ratio to another one.
+
+    >>> summary({"a": np.array([0.001, 0.003]), "b": np.array([0.002, 0.006])}, "b")["a"]["ratio"]
+    0.5
+    """
+    rows = {}
+    for name, seconds in times.items():
+        low, median, high = 1e3 * np.percentile(seconds, [25, 50, 75])
+        row = {"ms": median, "low": low, "high": high, "ratio": np.median(seconds / times[reference])}
+        rows[name] = {key: round(float(value), 4) for key, value in row.items()}
+    return rows
+
+
+def matmul_flops(dtype: Any) -> float:
+    """Floating-point operations per second of the fastest of some large square matrix products: the machine's peak."""
+    side = 1024 if jax.default_backend() == "cpu" else 8192
+    x = jnp.ones((side, side), dtype)
+    product = jax.jit(lambda x: x @ x)
+    jax.block_until_ready(product(x))
+    seconds = []
+    for _ in range(10):
+        start = time.perf_counter()
+        jax.block_until_ready(product(x))
+        seconds.append(time.perf_counter() - start)
+    return 2 * side**3 / min(seconds)
+
+
+def machine() -> dict[str, Any]:
+    """Commit, versions, device and processor of a measurement; PyTorch's version if it is there."""
+    found = provenance(f"{len(jax.devices())} x {jax.devices()[0].device_kind}") | {"processor": _processor()}
+    with suppress(metadata.PackageNotFoundError):
+        found["versions"]["torch"] = metadata.version("torch")
+    return found
+
+
+def write(path: Path | None, results: dict[str, Any]) -> None:
+    """Writes a benchmark's results, with the machine, as JSON; nothing where no path was given."""
+    if path:
+        path.write_text(json.dumps({"machine": machine()} | results, indent=2) + "\n")
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    names = [line.split(": ")[1] for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores"
