@@ -26,23 +26,26 @@ STYLES = {"reproduced": "green", "contradicted": "red", "inconclusive": "yellow"
 
 def print_table(console: "Console", claims: "tuple[Claim, ...]", judgements: "list[Judgement]") -> None:
     """One row per claim and study, and for each the number that decides."""
+    from rich.console import Group
     from rich.table import Table
+    from rich.text import Text
 
     from adamlab.claims.words import decisive, describe
 
     table = Table(title="The papers' claims", title_justify="left", title_style="bold")
-    for column in ("", "the paper says", "study", "verdict", "the number that decides"):
-        table.add_column(column, overflow="fold")
+    table.add_column("")
+    table.add_column("the paper says", ratio=2, overflow="fold")
+    table.add_column("our records say: verdict, study, the number that decides", ratio=3, overflow="fold")
     for claim in claims:
-        found = [judgement for judgement in judgements if judgement.claim == claim]
-        for place, judgement in enumerate(found):
-            opening = (claim.name, claim.statement) if place == 0 else ("", "")
+        lines = []
+        for judgement in (found for found in judgements if found.claim == claim):
             holding = sum(number.state() == "holds" for number in judgement.numbers)
-            study = f"{judgement.study.name}\n{judgement.study.scope}"
-            said = f"[{STYLES[judgement.verdict]}]{judgement.verdict}[/]\n{holding} of {len(judgement.numbers)} hold"
-            table.add_row(*opening, study, said, describe(decisive(judgement)))
-        if not found:
-            table.add_row(claim.name, claim.statement, "", f"[{STYLES['not run']}]not run[/]", "")
+            lines += [
+                Text(f"{judgement.verdict}, {holding} of {len(judgement.numbers)} hold", STYLES[judgement.verdict]),
+                Text(f"{judgement.study.name}, {judgement.study.scope}"),
+                Text(describe(decisive(judgement))),
+            ]
+        table.add_row(claim.name, claim.statement, Group(*lines or [Text("not run", STYLES["not run"])]))
         table.add_section()
     console.print(table)
     console.print("Intervals: 95 %, Student's t over seeds that are paired. --claim=NAME shows a rule and its runs.")
