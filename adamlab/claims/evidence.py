@@ -58,7 +58,7 @@ class Study(NamedTuple):
 
     @property
     def is_papers(self) -> bool:
-        """Whether network, images, epochs and batch are the paper's."""
+        """Whether networks, images and epochs are the paper's."""
         if self.model is None:
             return self.protocol == PROTOCOLS["paper"]
         trained = (self.model, self.protocol.train_images, self.protocol.epochs)
@@ -80,9 +80,10 @@ def split(name: str, runs: Iterable[Run]) -> list[Study]:
     for run in runs:
         config, protocol = run.config, run.config.protocol
         own = all(getattr(config, choice) in values for choice, values in OWN.items())
-        if config.dataset not in CLASSES or protocol.evaluate_on != "test" or not own or not run.outcome:
-            continue
         phased = protocol.schedule == "phases"
+        papers = config.dataset in (CLASSES if phased else ("cifar10",))
+        if not papers or protocol.evaluate_on != "test" or not own or not run.outcome:
+            continue
         shared = replace(protocol, batch_size=1) if phased else protocol
         key = (shared, config.model if phased else None, config.dataset, config.precision)
         studies.setdefault(key, []).append(run)

@@ -115,6 +115,7 @@ def test_tuning_digits_variants_and_unfinished_runs_are_not_judged(tmp_path):
     config = RunConfig("cifar10", "resnet34", PROTOCOLS["paper"])
     left_out = [
         replace(config, dataset="digits"),
+        replace(config, dataset="cifar100"),  # the sensitivity paper has CIFAR-10 alone
         replace(config, stem="cifar"),
         replace(config, epsilon_placement="inside"),
         replace(config, protocol=replace(config.protocol, evaluate_on="validation")),
