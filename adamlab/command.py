@@ -138,5 +138,10 @@ def _silence() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # the C++ side of XLA and TensorFlow
     for name in ("jax", "orbax", "etils"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    for name in ("absl", "asyncio"):  # the errors of Orbax's threads, all but the first, which we report
+    # Where a checkpoint cannot be written, we say so in one line, of the first error. Orbax logs all those that follow
+    # in its threads, and TensorStore calls back into event loops that are gone by then.
+    for name in ("absl", "asyncio"):
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    report = sys.unraisablehook
+    closed = "Event loop is closed"
+    sys.unraisablehook = lambda error: None if str(error.exc_value) == closed else report(error)

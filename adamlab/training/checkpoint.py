@@ -57,6 +57,8 @@ class Checkpoints:
 
     def __init__(self, folder: Path, minutes: float = 10.0, warn: Callable[[str], Any] = warnings.warn) -> None:
         self.folder = folder.absolute()
+        if set("[]*?") & set(str(self.folder)):  # Orbax looks for the parts of a checkpoint by a pattern
+            raise RecordsError(f"a results folder's path must not hold any of []*?, got {self.folder.parent}")
         self._seconds, self._warn = 60 * minutes, warn
         self._saved = time.monotonic()
         self._manager: ocp.CheckpointManager | None = None
@@ -105,7 +107,10 @@ class Checkpoints:
             name = next(name for name in saved | expected if saved.get(name) != expected.get(name))
             what = f"{name} is {saved.get(name)} there, {expected.get(name)} here"
             raise RecordsError(f"{path} is of another version of this program ({what}); delete {self.folder}")
-        return position, self._open().restore(int(path.name), args=ocp.args.StandardRestore(abstract_state))
+        try:
+            return position, self._open().restore(int(path.name), args=ocp.args.StandardRestore(abstract_state))
+        except Exception as error:  # the files are what was saved, and what is here is too: another Orbax, perhaps
+            raise RecordsError(f"{path} cannot be restored ({_reason(error)}); delete {self.folder}") from error
 
     def save(self, config: RunConfig, position: Position, state: Any) -> None:
         """Saves the state at a position, whole or not at all, and drops the oldest.
@@ -115,6 +120,7 @@ class Checkpoints:
         """
         path = self.folder / str(_number(config, position))
         try:
+            self.folder.mkdir(exist_ok=True)  # not its parents: where somebody deleted them, they stay away
             self._open().save(int(path.name), args=ocp.args.StandardSave(state))
             if jax.process_index() == 0:
                 content = {"schema": SCHEMA, "config": config.to_dict(), **position._asdict()}

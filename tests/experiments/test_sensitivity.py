@@ -16,7 +16,7 @@ from experiments import sensitivity
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["--dataset=digits", "--protocol=smoke", "--model=plain20"]
-TIMES = {"seconds", "images_per_second"}
+TIMES = {"seconds", "images_per_second", "crc"}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -173,17 +173,30 @@ def test_two_processes_share_a_study_and_never_a_run(longer, tmp_path):
     assert list(tmp_path.rglob("lock")) == []
 
 
-def test_ctrl_c_says_how_to_continue(longer, tmp_path):
+@pytest.mark.parametrize(("sent", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_ctrl_c_and_preemption_leave_a_checkpoint_and_say_how_to_continue(longer, tmp_path, sent, expected):
     process = start([*LONGER, f"--out={tmp_path}"])
     wait_for_lines(tmp_path, 3, process)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sent)
     _, errors = process.communicate()
-    assert process.returncode == 130
+    assert process.returncode == expected
     assert f"python -m experiments.sensitivity {' '.join(LONGER)} --out={tmp_path}" in errors
     assert "Traceback" not in errors
     status, output, _ = finish([*LONGER, f"--out={tmp_path}"])
     assert status == 0
-    assert "continued after epoch" in output
+    assert "continued after" in output
+    assert all_records(tmp_path) == longer
+
+
+def test_a_second_ctrl_c_ends_at_once(longer, tmp_path):
+    process = start([*LONGER, f"--out={tmp_path}"])
+    wait_for_lines(tmp_path, 3, process)
+    for _ in range(1_000):  # the first ones may be one to the process: pending signals do not add up
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.001)
+    assert process.wait() in (-signal.SIGINT, 130)
+    process.communicate()
+    finish([*LONGER, f"--out={tmp_path}"])
     assert all_records(tmp_path) == longer
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import jax
 import pytest
 from rich.console import Console
 
@@ -100,6 +101,8 @@ def main() -> None:
         else:
             subprocess.run(command, check=True)
 
+    # As in the suite: how many devices share the cores changes the last bits.
+    jax.config.update("jax_num_cpu_devices", 4)
     feed.MAX_CHUNK = 1
     run_main(lambda: print(train(Path(out), hand)), "tests.faults.grid")
 

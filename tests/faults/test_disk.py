@@ -95,6 +95,7 @@ def disk(tmp_path):
     subprocess.run(["umount", folder], check=True)
 
 
+@pytest.mark.slow
 def test_a_full_disk(whole, disk):
     folder, _ = disk
     filler = f"head -c $(($(df --output=avail -B1 {folder} | tail -1) - 20000)) /dev/zero > {folder}/filler"
@@ -106,17 +107,19 @@ def test_a_full_disk(whole, disk):
     assert study.recorded(folder / "out") == whole
 
 
-def test_a_disk_that_becomes_read_only(whole, disk, capsys):
+def test_a_disk_that_has_become_read_only(whole, disk, capsys):
     folder, mount = disk
-    error = refused(folder / "out", (1, 2, 3), "mount", "-o", "remount,ro", str(folder))
-    assert "/checkpoint/8 (Read-only file system)" in error
-    assert "Read-only file system" in refused_here(folder / "out", capsys)  # and at the next start
+    grid.train_until_terminated(folder / "out", run=1, epoch=2, step=2)
+    assert mount("remount", "ro") == 0
+    assert "Read-only file system" in refused_here(folder / "out", capsys)
     assert "Read-only file system" in refused_here(folder / "another", capsys)
+    assert stands(folder / "out") == (1, 2)
     assert mount("remount", "rw") == 0
     grid.train(folder / "out")
     assert study.recorded(folder / "out") == whole
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_deleted_before_a_checkpoint(whole, tmp_path):
     out = tmp_path / "out"
     assert str(out) in refused(out, (1, 2, 2), "rm", "-r", str(out))
