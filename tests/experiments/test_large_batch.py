@@ -77,6 +77,19 @@ def test_tuning_looks_at_training_images_that_are_not_trained_on():
     assert study == "cifar10-lawn-laptop-tuning"
 
 
+def test_devices_stand_in_the_configuration_where_they_decide_numbers_alone():
+    def cut(*arguments, devices=4):
+        parsed = large_batch.parse_arguments(["--optimizer=adam", "--batch-size=256,100", "--seeds=1", *arguments])
+        configs = large_batch.make_configs(parsed, "cifar10", PROTOCOLS["lawn-paper"], devices)
+        return [(config.microbatch, config.norm_group) for config in configs]
+
+    assert cut() == cut(devices=1) == [(None, None), (None, None)]
+    assert cut("--batch-norm=local") == [(None, 64), (None, 25)]
+    assert cut("--batch-norm=local", devices=1) == [(None, None), (None, None)]
+    # A batch that is not larger than a microbatch stays whole.
+    assert cut("--batch-norm=local", "--microbatch=128") == [(128, 32), (None, 25)]
+
+
 def test_grids_vary_what_an_optimizer_has():
     configs = configs_of("--optimizer=adam,adam_lawn", "--batch-size=256", "--free-epochs=0,1,5", "--seeds=1")
     assert [c.hyperparameters.free_epochs for c in configs if c.optimizer == "adam_lawn"] == [0, 1, 5]
