@@ -50,10 +50,9 @@ def run_main(main: Callable[[], None], module: str) -> NoReturn:
         nothing more; 130 after Ctrl-C and 143 after SIGTERM.
     """
     _silence()
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, _terminate)
     try:
-        main()
+        with _raised():
+            main()
     except WriteError as error:
         message, status = f"error: {error}", 1
     except (ConfigError, DataError, RecordsError) as error:
@@ -66,6 +65,17 @@ def run_main(main: Callable[[], None], module: str) -> NoReturn:
         sys.exit(0)
     print(message, file=sys.stderr)
     sys.exit(status)
+
+
+def make_deterministic() -> None:
+    """Has XLA take, on a GPU, operations and kernels that give the same bits at every start; call it before JAX starts.
+
+    Without, kernels are chosen by how long they happen to take, and some add in the order in which threads arrive.
+
+    Source: https://openxla.org/xla/determinism; the first flag includes `--xla_gpu_exclude_nondeterministic_ops`.
+    """
+    flags = [os.environ.get("XLA_FLAGS", ""), "--xla_gpu_deterministic_ops=true", "--xla_gpu_autotune_level=0"]
+    os.environ["XLA_FLAGS"] = " ".join(flags).strip()
 
 
 @contextmanager
@@ -81,26 +91,41 @@ def postponed() -> Iterator[Callable[[], bool]]:
 
     def note(number: int, frame: object) -> None:
         arrived.append(number)
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
         show_cursor = "\x1b[?25h" if sys.stderr.isatty() else ""  # which a live display has hidden
         os.write(2, f"\nStopping after these steps; Ctrl-C ends at once.\n{show_cursor}".encode())
 
-    before = {}
-    if threading.current_thread() is threading.main_thread():
-        # A program in the background ignores Ctrl-C, and goes on doing so.
-        watched = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
-        before = {number: signal.signal(number, note) for number in watched}
-    try:
+    with _handling({signal.SIGINT: note, signal.SIGTERM: note}):
         yield lambda: bool(arrived)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
     if arrived:
         raise KeyboardInterrupt if arrived[0] == signal.SIGINT else Terminated
 
 
-def _terminate(number: int, frame: object) -> NoReturn:
-    raise Terminated
+@contextmanager
+def _raised() -> Iterator[None]:
+    """Turns SIGTERM into an exception, so that what is half-done is cleaned up."""
+
+    def terminate(number: int, frame: object) -> NoReturn:
+        raise Terminated
+
+    with _handling({signal.SIGTERM: terminate}):
+        yield
+
+
+@contextmanager
+def _handling(handlers: dict[signal.Signals, Callable[[int, object], None]]) -> Iterator[None]:
+    """Handles signals within a block. Those that are ignored go on being so: a program in the background, Ctrl-C."""
+    if threading.current_thread() is not threading.main_thread():  # which alone may
+        yield
+        return
+    watched = {number: handler for number, handler in handlers.items() if signal.getsignal(number) != signal.SIG_IGN}
+    before = {number: signal.signal(number, handler) for number, handler in watched.items()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _continue_with(module: str) -> str:
@@ -111,5 +136,7 @@ def _continue_with(module: str) -> str:
 def _silence() -> None:
     """Quietens the libraries' chatter, which says nothing that a user of a study can act on."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # the C++ side of XLA and TensorFlow
-    for name in ("absl", "jax", "orbax", "etils"):
+    for name in ("jax", "orbax", "etils"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    for name in ("absl", "asyncio"):  # the errors of Orbax's threads, all but the first, which we report
+        logging.getLogger(name).setLevel(logging.CRITICAL)

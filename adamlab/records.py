@@ -131,6 +131,8 @@ def open_run(
     _make_folder(folder)
     metrics = folder / "metrics.jsonl"
     try:
+        for unfinished in folder.glob("*.tmp"):  # of a process that was killed
+            unfinished.unlink()
         try:
             _check_config(folder, config)
         except Damaged as damaged:

@@ -20,7 +20,7 @@ import argparse
 from dataclasses import replace
 from itertools import product
 
-from adamlab.command import Parser, run_main
+from adamlab.command import Parser, make_deterministic, run_main
 from adamlab.config import Protocol, RunConfig, tuning
 from adamlab.hyperparameters import OPTIMIZERS, ConfigError, Hyperparameters
 from adamlab.records import study_name
@@ -148,6 +148,8 @@ def batch_sizes(arguments: argparse.Namespace, dataset: str, scale: str) -> tupl
 def main() -> None:
     """Trains the cells, prints the paper's table beside ours, draws the figures."""
     arguments = parse_arguments()
+    if arguments.deterministic:
+        make_deterministic()
     # Everything that can be refused is refused before the heavy imports; from here on it takes seconds.
     make_configs(arguments, arguments.dataset, Protocol("unknown", 10**9, 1, epochs=10**6, schedule="phases"))
 

@@ -26,7 +26,7 @@ trained once for all parameters.
 import argparse
 from pathlib import Path
 
-from adamlab.command import Parser, run_main
+from adamlab.command import Parser, make_deterministic, run_main
 from adamlab.config import Protocol, RunConfig, override
 from adamlab.hyperparameters import MAGNITUDE, OPTIMIZERS, ConfigError, grid_of, varied
 from adamlab.records import study_name
@@ -151,6 +151,8 @@ def main() -> None:
     if arguments.report:
         report(arguments.out)
         return
+    if arguments.deterministic:
+        make_deterministic()
     # Everything that can be refused is refused before the heavy imports; from here on it takes seconds.
     unknown = Protocol("unknown", 1, 1, batch_size=1, epochs=10**6)
     make_configs(arguments, make_grid(arguments, unknown), arguments.dataset, unknown)

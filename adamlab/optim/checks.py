@@ -27,5 +27,5 @@ def _check(values: dict[str, ArrayLike], accept: Callable[[float], bool], wanted
         if isinstance(value, Tracer):
             continue
         # NaN fails every comparison, so it is refused without a rule of its own.
-        if not accept(np.asarray(value).item()):
+        if np.ndim(value) != 0 or not accept(np.asarray(value).item()):
             raise ValueError(f"{name} must be {wanted}, got {value}")

@@ -67,6 +67,8 @@ def inner_product(x: jax.Array, y: jax.Array, unit_axis: int | None = None) -> j
     products = x.astype(dtype) * y.astype(dtype)
     if unit_axis is None:
         return jnp.sum(products)
+    if not -x.ndim <= unit_axis < x.ndim:
+        raise ValueError(f"unit_axis must be an axis of every constrained leaf, got {unit_axis} for shape {x.shape}")
     unit = range(x.ndim)[unit_axis]
     return jnp.sum(products, axis=tuple(axis for axis in range(x.ndim) if axis != unit), keepdims=True)
 

@@ -9,6 +9,8 @@ Orbax gives a checkpoint its name when all of it is on the disk; what happens to
 
 import hashlib
 import json
+import os
+import re
 import shutil
 import time
 import warnings
@@ -80,9 +82,9 @@ class Checkpoints:
                 position = _verify(path, config)
                 if recorded is None or position.epochs <= recorded:
                     return position
-                problem = f"{path} is of epoch {position.epochs}, and only {recorded} are recorded"
+                problem = f"{path} is of epoch {position.epochs}, and metrics.jsonl has only {recorded}"
             except (OSError, ValueError, KeyError, TypeError) as error:
-                problem = f"{_named(path, error)}"
+                problem = _named(path, error)
             self._warn(f"{problem}: this checkpoint is not used")
             self.close()
             shutil.rmtree(path, ignore_errors=True)
@@ -97,12 +99,13 @@ class Checkpoints:
         position = self.find(config)
         if position == Position():
             return None
-        number = _number(config, position)
-        try:
-            return position, self._open().restore(number, args=ocp.args.StandardRestore(abstract_state))
-        except Exception as error:  # Orbax's are many: another version's state has other leaves, or other shapes
-            path, reason = self.folder / str(number), " ".join(str(error).split())
-            raise RecordsError(f"{path} does not fit this program ({reason:.200}); delete {self.folder}") from error
+        path = self.folder / str(_number(config, position))
+        saved, expected = unseal((path / MANIFEST).read_bytes())["leaves"], _leaves(abstract_state)
+        if saved != expected:
+            name = next(name for name in saved | expected if saved.get(name) != expected.get(name))
+            what = f"{name} is {saved.get(name)} there, {expected.get(name)} here"
+            raise RecordsError(f"{path} is of another version of this program ({what}); delete {self.folder}")
+        return position, self._open().restore(int(path.name), args=ocp.args.StandardRestore(abstract_state))
 
     def save(self, config: RunConfig, position: Position, state: Any) -> None:
         """Saves the state at a position, whole or not at all, and drops the oldest.
@@ -114,11 +117,11 @@ class Checkpoints:
         try:
             self._open().save(int(path.name), args=ocp.args.StandardSave(state))
             if jax.process_index() == 0:
-                content = {"schema": SCHEMA, "config": config.to_dict(), **position._asdict(), "files": _digests(path)}
+                content = {"schema": SCHEMA, "config": config.to_dict(), **position._asdict()}
+                content |= {"leaves": _leaves(state), "files": _digests(path)}
                 write_whole(path / MANIFEST, json.dumps(seal(content)))
-        except Exception as error:  # of the disk; Orbax and TensorStore wrap what the system says in their own
-            reason = " ".join(str(error).split())
-            raise WriteError(f"cannot write {path} ({reason:.200}); the checkpoint before it is kept") from error
+        except Exception as error:
+            raise WriteError(f"cannot write {path} ({_reason(error)}); the checkpoint before it is kept") from error
         self._saved = time.monotonic()
 
     def delete(self) -> None:
@@ -144,6 +147,12 @@ class Checkpoints:
 def _number(config: RunConfig, position: Position) -> int:
     """A checkpoint's number, which grows as the run does. An epoch's last step and its end are two positions."""
     return position.epochs * (config.protocol.steps_per_epoch + 1) + len(position.losses)
+
+
+def _leaves(state: Any) -> dict[str, str]:
+    """The type and shape of every array of a state, by its path."""
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    return {jax.tree_util.keystr(path): f"{leaf.dtype}{list(leaf.shape)}" for path, leaf in leaves}
 
 
 def _digests(path: Path) -> dict[str, str]:
@@ -177,6 +186,13 @@ def _verify(path: Path, config: RunConfig) -> Position:
         if _digest(path / name) != digest:
             raise ValueError(f"{path / name} is damaged (its SHA-256 is another)")
     return Position(content["epochs"], tuple(content["losses"]), content["seconds"])
+
+
+def _reason(error: Exception) -> str:
+    """What the system says of a failed write, which Orbax and TensorStore wrap in errors of their own."""
+    found = re.search(r"os_error_code='(\d+)'", str(error))
+    code = error.errno if isinstance(error, OSError) else int(found[1]) if found else None
+    return os.strerror(code) if code else " ".join(str(error).split())[:200]
 
 
 def _named(path: Path, error: Exception) -> str:

@@ -11,7 +11,7 @@ import pytest
 from adamlab import data, models
 from adamlab.config import Protocol, RunConfig
 from adamlab.hyperparameters import MAGNITUDE, Hyperparameters
-from adamlab.training import Diverged, build, feed, train
+from adamlab.training import Diverged, Interrupted, build, feed, loop, train
 from adamlab.training.checkpoint import Checkpoints
 from adamlab.training.optimizers import Recipe, traced
 from adamlab.training.step import Normalisation
@@ -65,6 +65,57 @@ def test_resumed_run_repeats_the_uninterrupted_one_bit_for_bit(digits, uninterru
     checkpoints.close()
     resumed = list(train(CONFIG, digits, Checkpoints(tmp_path / "checkpoint")))
     assert without_times(records[:stop_after] + resumed) == without_times(uninterrupted)
+
+
+class StopAfter:
+    """Says stop once so many chunks are done, and when it last did not."""
+
+    def __init__(self, chunks):
+        self.left = chunks
+
+    def __call__(self):
+        self.left -= 1
+        return self.left <= 0
+
+
+@pytest.fixture
+def one_step_chunks(monkeypatch):
+    """An epoch of four chunks instead of one."""
+    monkeypatch.setattr(feed, "MAX_CHUNK", 1)
+
+
+@pytest.mark.parametrize("chunks", [1, 3, 4, 5, 6])  # of the first epoch: 4; the fifth question is asked at its end
+def test_stopped_anywhere_and_resumed_is_the_same_as_uninterrupted(digits, tmp_path, one_step_chunks, chunks):
+    whole = list(train(CONFIG, digits))
+    records, checkpoints = [], Checkpoints(tmp_path / "checkpoint")
+    with pytest.raises(Interrupted):
+        records.extend(record for record in train(CONFIG, digits, checkpoints, stop=StopAfter(chunks)))
+    checkpoints.close()
+    position = Checkpoints(tmp_path / "checkpoint").find(CONFIG)
+    assert (position.epochs, len(position.losses)) == {1: (0, 1), 3: (0, 3), 4: (0, 4), 5: (1, 0), 6: (1, 1)}[chunks]
+    resumed = list(train(CONFIG, digits, Checkpoints(tmp_path / "checkpoint")))
+    assert without_times(whole)[position.epochs :] == without_times(resumed)
+
+
+def test_a_checkpoint_within_an_epoch_holds_what_its_steps_took(digits, tmp_path, one_step_chunks):
+    checkpoints = Checkpoints(tmp_path / "checkpoint")
+    with pytest.raises(Interrupted):
+        list(train(CONFIG, digits, checkpoints, stop=StopAfter(2)))
+    position = checkpoints.find(CONFIG)
+    record = next(train(CONFIG, digits, checkpoints))
+    assert record["seconds"] >= position.seconds > 0
+
+
+def test_checkpoints_fall_within_an_epoch_when_they_are_due(digits, tmp_path, one_step_chunks):
+    """With 0 minutes between two: after each step but an epoch's last, whose checkpoint is the epoch's."""
+    saved = []
+
+    class Watched(Checkpoints):
+        def save(self, config, position, state):
+            saved.append((position.epochs, len(position.losses)))
+
+    list(train(replace(CONFIG, protocol=replace(PROTOCOL, epochs=2)), digits, Watched(tmp_path / "c", minutes=0)))
+    assert saved == [(0, 1), (0, 2), (0, 3), (1, 0), (1, 1), (1, 2), (1, 3)]
 
 
 def test_hyperparameters_change_neither_initial_weights_nor_order(digits):
@@ -212,6 +263,33 @@ def test_divergence_is_reported_with_its_step(digits):
     # The first loss is that of the initial weights. The first update sets BatchNorm's scales to +-3e38, so that the
     # next convolution overflows float32 to infinities of both signs, whose sum is NaN: the second loss.
     assert (diverged.value.epoch, diverged.value.step) == (1, 2)
+
+
+def test_an_infinite_moment_beside_finite_losses_is_a_divergence(digits, monkeypatch):
+    """A gradient of 1e20 has a square that float32 has not: the second moment is infinite, and the weight never moves
+    again. No loss shows that. It is noticed at the chunk's end, at step 4."""
+    config = replace(CONFIG, hyperparameters=Hyperparameters(alpha=1e-5))
+    program, state = program_and_state(digits, config)
+    moments = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: leaf.at[..., 0].set(jnp.inf) if ".nu" in jax.tree_util.keystr(path) and leaf.ndim else leaf,
+        state.opt_state,
+    )
+    broken = program._replace(init=lambda seed, hyperparameters: state._replace(opt_state=moments))
+    monkeypatch.setattr(loop, "build_program", lambda *arguments: broken)
+    seen = []
+    with pytest.raises(Diverged) as diverged:
+        list(train(config, digits, report=lambda epoch, step, loss: seen.append(loss)))
+    assert (diverged.value.epoch, diverged.value.step) == (1, 4)
+    assert seen == []
+
+
+def test_no_chunk_is_trained_after_the_one_that_diverged(digits, one_step_chunks):
+    seen = []
+    config = replace(CONFIG, hyperparameters=Hyperparameters(alpha=3e38))
+    with pytest.raises(Diverged) as diverged:
+        list(train(config, digits, report=lambda epoch, step, loss: seen.append(step)))
+    assert diverged.value.step <= 2
+    assert len(seen) < 2
 
 
 def test_bf16_trains_and_keeps_float32_parameters(digits):

@@ -1,0 +1,107 @@
+"""A grid of two small runs, and hands that reach in while it trains.
+
+  python -m tests.faults.grid OUT RUN EPOCH STEP COMMAND...
+
+trains it in a process of its own, and runs a command after a step of a run; `limit BYTES` limits the size of files.
+"""
+
+import io
+import os
+import resource
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from adamlab import data
+from adamlab.command import Terminated, run_main
+from adamlab.config import PROTOCOLS, RunConfig
+from adamlab.hyperparameters import Hyperparameters
+from adamlab.records import run_folder
+from adamlab.training import feed
+from experiments.display import Display
+from experiments.grid import run_grid
+from tests.faults.study import ROOT
+
+DIGITS = data.load("digits")
+PROTOCOL = replace(PROTOCOLS["smoke"], epochs=3)
+CONFIGS = [RunConfig("digits", "plain20", PROTOCOL, Hyperparameters(alpha=alpha)) for alpha in (1e-3, 1e-2)]
+Hand = Callable[[int, int, int], None]
+
+
+class Watched(Display):
+    """A display that calls `hand(run, epoch, step)` after every chunk; after an epoch's record, step is None."""
+
+    def __init__(self, hand: Hand) -> None:
+        self.text = io.StringIO()
+        super().__init__(Console(file=self.text, width=10_000))
+        self._hand = hand
+
+    def step(self, epoch: int, step: int, loss: float) -> None:
+        super().step(epoch, step, loss)
+        self._hand(self._number, epoch, step)
+
+
+def train(out: Path, hand: Hand = lambda run, epoch, step: None, configs: list[RunConfig] = CONFIGS) -> str:
+    """Trains what is not trained yet, and returns what a person would see. A checkpoint falls due after every step."""
+    display = Watched(hand)
+    run_grid(configs, DIGITS, out, display, checkpoint_minutes=0)
+    return display.text.getvalue()
+
+
+def terminate_at(run: int, epoch: int, step: int) -> Hand:
+    """A hand that sends SIGTERM after a step."""
+
+    def hand(*where: int) -> None:
+        if where == (run, epoch, step):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    return hand
+
+
+def train_until_terminated(out: Path, run: int, epoch: int, step: int) -> None:
+    """Trains up to a step, and leaves what a preemption leaves."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)  # as a program that ignores it would not notice
+    try:
+        with pytest.raises(Terminated):
+            train(out, terminate_at(run, epoch, step))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def folder(out: Path, run: int) -> Path:
+    """The folder of the first or second run."""
+    return run_folder(out, CONFIGS[run - 1])
+
+
+def train_in_a_process(out: Path, where: tuple[int, int, int], *command: str) -> subprocess.CompletedProcess[str]:
+    """Trains until a command that runs after a step makes that impossible."""
+    arguments = [str(out), *map(str, where), *command]
+    return subprocess.run(
+        [sys.executable, "-m", "tests.faults.grid", *arguments], cwd=ROOT, capture_output=True, text=True
+    )
+
+
+def main() -> None:
+    out, *place = sys.argv[1:5]
+    command = sys.argv[5:]
+
+    def hand(*where: int) -> None:
+        if list(map(str, where)) != place:
+            return
+        if command[0] == "limit":
+            resource.setrlimit(resource.RLIMIT_FSIZE, (int(command[1]), resource.RLIM_INFINITY))
+        else:
+            subprocess.run(command, check=True)
+
+    feed.MAX_CHUNK = 1
+    run_main(lambda: print(train(Path(out), hand)), "tests.faults.grid")
+
+
+if __name__ == "__main__":
+    main()
