@@ -223,8 +223,7 @@ def read(source: Source) -> Iterator[dict[str, Any]]:
     if not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()  # Grain 0.2.18 asks for one of its own: github.com/google/grain/issues/1355
     workers = source.plan.dataset.workers
-    # A worker is a process with two threads, so that it decodes while it waits for the disk.
-    threads = 2 if workers else available_cores()
+    threads = 1 if workers else available_cores()
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
     pieces = grain.MapDataset.source(source).to_iter_dataset(options)
     return iter(pieces.mp_prefetch(grain.MultiprocessingOptions(workers), _start_worker) if workers else pieces)
