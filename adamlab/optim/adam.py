@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from adamlab.optim.checks import check_decay, check_non_negative, check_positive
+from adamlab.optim.checks import check_decay, check_learning_rate, check_non_negative
 
 
 class ScaleByAdamState(NamedTuple):
@@ -109,8 +109,7 @@ def adam(
       Kingma and Ba, 2017, arXiv:1412.6980, Algorithm 1; Madan and Wu, "Hyperparameter Sensitivity Analysis for
       Adam Optimization on Deep CNNs", Algorithm 1.
     """
-    if not callable(learning_rate):
-        check_positive(learning_rate=learning_rate)
+    check_learning_rate(learning_rate)
     return optax.chain(scale_by_adam(b1, b2, eps, eps_root), optax.scale_by_learning_rate(learning_rate))
 
 

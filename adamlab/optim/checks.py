@@ -12,6 +12,12 @@ def check_positive(**values: ArrayLike) -> None:
     _check(values, lambda x: 0 < x < float("inf"), "a finite number > 0")
 
 
+def check_learning_rate(learning_rate: ArrayLike | Callable) -> None:
+    """Raises ValueError or TypeError unless it is a schedule, or a finite number > 0 (or traced)."""
+    if not callable(learning_rate):
+        check_positive(learning_rate=learning_rate)
+
+
 def check_non_negative(**values: ArrayLike) -> None:
     """Raises ValueError unless every value, given by name, is a finite number >= 0 (or traced)."""
     _check(values, lambda x: 0 <= x < float("inf"), "a finite number >= 0")

@@ -13,7 +13,7 @@ import optax
 from jax.typing import ArrayLike
 
 from adamlab.optim.adam import adam
-from adamlab.optim.checks import check_decay, check_non_negative
+from adamlab.optim.checks import check_decay, check_learning_rate, check_non_negative
 from adamlab.optim.sphere import (
     Leaves,
     Mask,
@@ -207,6 +207,7 @@ def sgd_lawn(
     Returns:
       A transformation with a `LawnState`, last in its chain.
     """
+    check_learning_rate(learning_rate)
     check_decay(momentum=momentum)
     check_non_negative(weight_decay=weight_decay)
     inner = optax.chain(
@@ -236,6 +237,7 @@ def lamb_lawn(
     Returns:
       A transformation with a `LawnState`, last in its chain.
     """
+    check_learning_rate(learning_rate)
     check_decay(b1=b1, b2=b2)
     check_non_negative(eps=eps, eps_root=eps_root)
     return lawn(optax.lamb(learning_rate, b1, b2, eps, eps_root), free_steps=free_steps, mask=mask)

@@ -8,7 +8,7 @@ import optax
 from jax.typing import ArrayLike
 
 from adamlab.optim.adam import one_minus_power
-from adamlab.optim.checks import check_decay, check_non_negative, check_positive
+from adamlab.optim.checks import check_decay, check_learning_rate, check_non_negative, check_positive
 from adamlab.optim.lawn import lawn
 from adamlab.optim.sphere import Mask, inner_product, require_params
 
@@ -157,6 +157,7 @@ def adamp(
       Heo et al., "AdamP: Slowing down the slowdown for momentum optimizers on scale-invariant weights",
       arXiv:2006.08217, Algorithm 2, and the authors' package `adamp` 0.3.0.
     """
+    check_learning_rate(learning_rate)
     return optax.chain(
         scale_by_adamp(b1, b2, eps, weight_decay, delta, wd_ratio, nesterov, unit_axis=unit_axis),
         optax.scale_by_learning_rate(learning_rate),

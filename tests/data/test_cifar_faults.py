@@ -229,3 +229,23 @@ def test_auto_does_not_pass_over_damage(prepared):
     shard.write_bytes(np.random.default_rng(0).bytes(100_000))
     with pytest.raises(DataError, match="is damaged"):
         adamlab.data.load("auto", prepared.parents[1])
+
+
+def test_any_damage_of_a_shard_is_refused_by_name_or_changes_nothing(prepared):
+    """Where nothing is said, the bytes were padding: the images and labels are what they were."""
+    shard = prepared / "cifar10-train.array_record-00000-of-00001"
+    whole, before = shard.read_bytes(), adamlab.data.load("cifar10", prepared.parents[1])
+    random, refused = np.random.default_rng(0), 0
+    for _ in range(60):
+        damaged = bytearray(whole)
+        for place in random.integers(len(whole), size=random.integers(1, 4)):
+            damaged[place] ^= random.integers(1, 256)
+        shard.write_bytes(damaged[: random.integers(len(whole)) if random.integers(3) == 0 else None])
+        try:
+            data = adamlab.data.load("cifar10", prepared.parents[1])
+        except DataError as error:
+            refused += f"{shard} is damaged" in str(error)
+        else:
+            np.testing.assert_array_equal(data.train["image"], before.train["image"])
+            np.testing.assert_array_equal(data.train["label"], before.train["label"])
+    assert refused > 20

@@ -49,10 +49,10 @@ class Watched(Display):
         self._hand(self._number, epoch, step)
 
 
-def train(out: Path, hand: Hand = lambda run, epoch, step: None, configs: list[RunConfig] = CONFIGS) -> str:
-    """Trains what is not trained yet, and returns what a person would see. A checkpoint falls due after every step."""
+def train(out: Path, hand: Hand = lambda run, epoch, step: None, minutes: float = 0) -> str:
+    """Trains what is not trained yet, with a checkpoint after every step, and returns what a person would see."""
     display = Watched(hand)
-    run_grid(configs, DIGITS, out, display, Execution(checkpoint_minutes=0))
+    run_grid(CONFIGS, DIGITS, out, display, Execution(checkpoint_minutes=minutes))
     return display.text.getvalue()
 
 

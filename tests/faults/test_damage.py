@@ -26,6 +26,11 @@ def files(out: Path) -> list[Path]:
     return sorted(path.relative_to(out) for path in out.rglob("*") if path.is_file())
 
 
+def older_checkpoint(out: Path) -> Path:
+    folders = [path for path in (grid.folder(out, 2) / "checkpoint").iterdir() if path.is_dir()]
+    return min(folders, key=lambda path: int(path.name)).relative_to(out)
+
+
 def damage(path: Path, draw) -> str:
     """Deletes, cuts or changes a file, and says which."""
     content = path.read_bytes()
@@ -63,8 +68,9 @@ def check(stopped: Path, whole: dict, scratch: Path, draw) -> None:
         damage(path, draw)
         silent = name.name == "config.json" and path.exists() and same_json(before, path)
         silent |= name.name == "metrics.jsonl" and says_the_same(before, path)
+        silent |= older_checkpoint(stopped) in name.parents  # nobody looks at it while the newer one is intact
         to_name += [] if silent else [path]
-    said = grid.train(scratch)
+    said = grid.train(scratch, minutes=10)
     assert study.recorded(scratch) == whole
     # Of two damaged checkpoints and files of one run the first one met is named; the others go with it.
     assert not to_name or any(str(path) in said for path in to_name), said
@@ -83,7 +89,7 @@ def same_json(before: bytes, path: Path) -> bool:
 ANY = settings(deadline=None, suppress_health_check=list(HealthCheck), derandomize=True, database=None)
 
 
-@settings(ANY, max_examples=12)
+@settings(ANY, max_examples=8)
 @given(data=st.data())
 def test_any_file_may_be_damaged(stopped, whole, tmp_path_factory, data):
     check(stopped, whole, tmp_path_factory.getbasetemp() / "damaged", data.draw)
