@@ -19,6 +19,7 @@ class Protocol:
       epochs: Passes over the training set.
       schedule: `constant`, or `phases`: warm-up and decay, after a constant free phase where there is one.
       augment: Whether training images are cropped and flipped at random.
+      image_size: Side in pixels to which photographs are cut; None for images that have one size.
       evaluate_on: `test`, or `validation`: images held out of the training split, for tuning.
 
     Raises:
@@ -33,6 +34,7 @@ class Protocol:
     schedule: str = "constant"
     augment: bool = False
     evaluate_on: str = "test"
+    image_size: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("train_images", "test_images", "batch_size", "epochs"):
@@ -42,6 +44,8 @@ class Protocol:
             raise ConfigError(
                 f"batch_size must be at most the number of training images, {self.train_images}, got {self.batch_size}"
             )
+        if self.image_size is not None and self.image_size < 1:
+            raise ConfigError(f"image_size must be at least 1, got {self.image_size}")
         choose("schedule", self.schedule, ("constant", "phases"))
         choose("evaluate_on", self.evaluate_on, ("test", "validation"))
 
@@ -64,6 +68,16 @@ PROTOCOLS = {
     # Small enough for two CPU cores, small and long enough that training losses get near 0: no augmentation.
     "lawn-laptop": Protocol("lawn-laptop", 2_000, 2_000, batch_size=50, epochs=20, schedule="phases"),
     "lawn-smoke": Protocol("lawn-smoke", 200, 100, batch_size=50, epochs=3, **_LAWN),
+}
+# What else a protocol is for photographs, such as ImageNet's: larger images, where there is time for them.
+PHOTOGRAPHS: dict[str, dict[str, int]] = {
+    "paper": {"image_size": 224},
+    "laptop": {"image_size": 64},
+    "smoke": {"image_size": 32},
+    # LAWN paper, section 3.2: ImageNet at batch 256 and 16k, 90 epochs.
+    "lawn-paper": {"train_images": 1_281_167, "test_images": 50_000, "epochs": 90, "image_size": 224},
+    "lawn-laptop": {"image_size": 64},
+    "lawn-smoke": {"image_size": 32},
 }
 
 

@@ -33,14 +33,12 @@ def print_cells(console: Console, out: Path, configs: Sequence[RunConfig]) -> No
     for line in lines:
         table.add_row(_label(line, lines), *(_cell_text(cells.get((line, size), []), dataset) for size in batch_sizes))
     if protocol.name != "lawn-paper":
-        table.caption, table.caption_justify = (
-            "The paper's numbers are for VGG-19, all of CIFAR and 300 epochs.",
-            "left",
-        )
+        trained = "ResNet-50, all of ImageNet and 90" if protocol.image_size else "VGG-19, all of CIFAR and 300"
+        table.caption, table.caption_justify = f"The paper's numbers are for {trained} epochs.", "left"
     console.print(table)
     for config in dict.fromkeys((c.optimizer, c.protocol.batch_size, c.hyperparameters) for c in configs):
         optimizer, batch_size, h = config
-        start = cell(protocol.name, protocol.epochs, optimizer, batch_size)
+        start = cell(protocol.name, protocol.epochs, optimizer, batch_size, protocol.image_size)
         origin = f"{start.origin}: {start.source}" if start.hyperparameters == h else "varied from the cell's own"
         values = ", ".join(f"{name} {getattr(h, name):g}" for name in (*OPTIMIZERS[optimizer].names, "warmup_epochs"))
         console.print(f"{OPTIMIZERS[optimizer].title}, batch {batch_size:,}: {values} ({origin})")

@@ -1,4 +1,4 @@
-"""The cells of the LAWN paper's tables: what the paper found in each, and with which hyperparameters we train it.
+"""The cells of the LAWN paper's tables: with which hyperparameters we train them.
 
 The paper says which hyperparameters were tuned and not what they came out at (appendix D of arXiv:2108.05839 is not at
 hand). So every number here says where it is from; `python -m experiments.large_batch --tune` looks for better ones.
@@ -8,28 +8,13 @@ from dataclasses import replace
 from math import sqrt
 from typing import NamedTuple
 
+from adamlab.claims import published
 from adamlab.hyperparameters import Hyperparameters
 
 # The rows of each table.
 TABLES = {1: ("adamp", "adam_lawn"), 2: ("sgd", "sgd_lawn", "adam", "adam_lawn")}
-
-# Test accuracies in %, tables 1 (adamp) and 2 of the paper, by data set and optimizer, one per batch size.
-PAPER: dict[tuple[str, str], dict[int, float]] = {
-    ("cifar10", "adamp"): {256: 93.75, 10_000: 93.76},
-    ("cifar10", "sgd"): {256: 93.99, 4_000: 93.48, 10_000: 92.99},
-    ("cifar10", "sgd_lawn"): {256: 93.96, 4_000: 93.50, 10_000: 93.43},
-    ("cifar10", "adam"): {256: 93.48, 4_000: 92.93, 10_000: 92.63},
-    ("cifar10", "adam_lawn"): {256: 93.91, 4_000: 93.74, 10_000: 93.84},
-    ("cifar100", "adamp"): {256: 72.87, 10_000: 71.93},
-    ("cifar100", "sgd"): {256: 73.49, 4_000: 71.68, 10_000: 71.07},
-    ("cifar100", "sgd_lawn"): {256: 73.67, 4_000: 72.71, 10_000: 71.80},
-    ("cifar100", "adam"): {256: 70.84, 4_000: 68.91, 10_000: 68.61},
-    ("cifar100", "adam_lawn"): {256: 72.99, 4_000: 73.12, 10_000: 72.97},
-    ("imagenet2012", "sgd"): {256: 76.00, 16_000: 74.48},
-    ("imagenet2012", "sgd_lawn"): {256: 76.12, 16_000: 75.56},
-    ("imagenet2012", "adam"): {256: 71.16, 16_000: 70.60},
-    ("imagenet2012", "adam_lawn"): {256: 76.18, 16_000: 76.07},
-}
+# Test accuracies in %, by data set and optimizer, one per batch size.
+PAPER = published.LAWN
 
 
 class Cell(NamedTuple):
@@ -65,6 +50,24 @@ _AT_256 = {
     "lamb_lawn": Cell(Hyperparameters(alpha=1e-2, epsilon=1e-6, **_PHASES), "start", "not tuned"),
 }
 
+# For photographs, of 90 epochs on ImageNet.
+_GOYAL = "Goyal et al. 2017, arXiv:1706.02677, section 5.1: 0.1, 1e-4 and 5 epochs of warm-up, for ResNet-50"
+_WARM = {"warmup_epochs": 5.0}
+_FREE = {"free_epochs": 2.0, **_WARM}
+_AT_256_PHOTOGRAPHS = {
+    "sgd": Cell(Hyperparameters(alpha=0.1, weight_decay=1e-4, **_WARM), "literature", _GOYAL),
+    "sgd_lawn": Cell(Hyperparameters(alpha=0.1, weight_decay=1e-4, **_FREE), "literature", _GOYAL),
+    "adam": Cell(Hyperparameters(weight_decay=1e-4, **_WARM), "literature", f"{_ADAM}; weight decay as SGD's"),
+    "adam_lawn": Cell(Hyperparameters(**_FREE), "literature", _ADAM),
+    "adamw": Cell(Hyperparameters(weight_decay=1e-2, **_WARM), "literature", f"{_ADAM}; PyTorch's weight decay"),
+    "adamp": Cell(Hyperparameters(weight_decay=1e-2, **_WARM), "literature", "example in github.com/clovaai/AdamP"),
+    "lamb_lawn": Cell(
+        Hyperparameters(alpha=3.54e-3, epsilon=1e-6, **_FREE),
+        "literature",
+        "You et al. 2020, arXiv:1904.00962: 0.04 at batch 32k, by their square root rule",
+    ),
+}
+
 # On a laptop no optimizer has weight decay, so that Adam and Adam-LAWN differ in one thing.
 _LAPTOP = {"alpha": 3e-3, "warmup_epochs": 2.0}
 _AT_50 = {
@@ -85,13 +88,13 @@ TUNED: dict[str, dict[tuple[str, int], Cell]] = {
 }
 
 
-def cell(protocol: str, epochs: int, optimizer: str, batch_size: int) -> Cell:
+def cell(protocol: str, epochs: int, optimizer: str, batch_size: int, image_size: int | None = None) -> Cell:
     """What a cell is trained with: what tuning found, or else its starting point; arguments as there."""
-    tuned = TUNED.get(protocol, {}).get((optimizer, batch_size))
-    return tuned or starting_point(protocol, epochs, optimizer, batch_size)
+    tuned = TUNED.get(protocol, {}).get((optimizer, batch_size)) if image_size is None else None
+    return tuned or starting_point(protocol, epochs, optimizer, batch_size, image_size)
 
 
-def starting_point(protocol: str, epochs: int, optimizer: str, batch_size: int) -> Cell:
+def starting_point(protocol: str, epochs: int, optimizer: str, batch_size: int, image_size: int | None = None) -> Cell:
     """The centre of a cell's tuning grid.
 
     Alpha follows the square root rule, alpha(B) = alpha(B0) sqrt(B / B0) (Krizhevsky 2014,
@@ -103,12 +106,15 @@ def starting_point(protocol: str, epochs: int, optimizer: str, batch_size: int) 
       epochs: Of the training.
       optimizer: A name in `OPTIMIZERS`.
       batch_size: Images per step.
+      image_size: Side of photographs; None for images of one size, which are CIFAR's.
 
     >>> starting_point("lawn-paper", 300, "adam_lawn", 4096).hyperparameters.alpha
     0.004
     """
     laptop = protocol == "lawn-laptop" and optimizer in _AT_50
     start, usual_batch, usual_epochs = (_AT_50[optimizer], 50, 20) if laptop else (_AT_256[optimizer], 256, 300)
+    if image_size is not None and not laptop:
+        start, usual_epochs = _AT_256_PHOTOGRAPHS[optimizer], 90
     h, share = start.hyperparameters, epochs / usual_epochs
     scaled = replace(
         h,

@@ -24,41 +24,28 @@ if TYPE_CHECKING:
 STYLES = {"reproduced": "green", "contradicted": "red", "inconclusive": "yellow", "not run": "dim"}
 
 
-def read_judgements(results: "list[Path]", claims: "tuple[Claim, ...]") -> "list[Judgement]":
-    """What every study below the folders says about the claims, each study once.
-
-    Raises:
-      RecordsError: There is no run, a run is damaged, or a folder is a part of a study.
-    """
-    from adamlab.claims import judge
-    from plots.studies import find_studies
-
-    folders = {}
-    for below in results:
-        for study, runs in find_studies(below).items():
-            folders.setdefault((below / study).resolve(), ((below / study).as_posix(), runs))
-    return [judgement for name, runs in folders.values() for judgement in judge(name, runs, claims)]
-
-
 def print_table(console: "Console", claims: "tuple[Claim, ...]", judgements: "list[Judgement]") -> None:
     """One row per claim and study, and for each the number that decides."""
+    from rich.console import Group
     from rich.table import Table
+    from rich.text import Text
 
     from adamlab.claims.words import decisive, describe
 
     table = Table(title="The papers' claims", title_justify="left", title_style="bold")
-    for column in ("", "the paper says", "study", "verdict", "the number that decides"):
-        table.add_column(column, overflow="fold")
+    table.add_column("")
+    table.add_column("the paper says", ratio=2, overflow="fold")
+    table.add_column("our records say: verdict, study, the number that decides", ratio=3, overflow="fold")
     for claim in claims:
-        found = [judgement for judgement in judgements if judgement.claim == claim]
-        for place, judgement in enumerate(found):
-            opening = (claim.name, claim.statement) if place == 0 else ("", "")
+        lines = []
+        for judgement in (found for found in judgements if found.claim == claim):
             holding = sum(number.state() == "holds" for number in judgement.numbers)
-            study = f"{judgement.study.name}\n{judgement.study.scope}"
-            said = f"[{STYLES[judgement.verdict]}]{judgement.verdict}[/]\n{holding} of {len(judgement.numbers)} hold"
-            table.add_row(*opening, study, said, describe(decisive(judgement)))
-        if not found:
-            table.add_row(claim.name, claim.statement, "", f"[{STYLES['not run']}]not run[/]", "")
+            lines += [
+                Text(f"{judgement.verdict}, {holding} of {len(judgement.numbers)} hold", STYLES[judgement.verdict]),
+                Text(f"{judgement.study.name}, {judgement.study.scope}"),
+                Text(describe(decisive(judgement))),
+            ]
+        table.add_row(claim.name, claim.statement, Group(*lines or [Text("not run", STYLES["not run"])]))
         table.add_section()
     console.print(table)
     console.print("Intervals: 95 %, Student's t over seeds that are paired. --claim=NAME shows a rule and its runs.")
@@ -96,7 +83,8 @@ def main() -> None:
 
     from rich.console import Console
 
-    from adamlab.claims import CLAIMS
+    from adamlab.claims import CLAIMS, judge
+    from plots.studies import gather
 
     claims = tuple(claim for claim in CLAIMS if arguments.claim in (None, claim.name))
     if not claims:
@@ -106,7 +94,7 @@ def main() -> None:
     for folder in results:
         if not folder.is_dir():
             raise RecordsError(f"no runs below {folder}: it is not a folder")
-    judgements = read_judgements(results, claims)
+    judgements = [judgement for name, runs in gather(results).items() for judgement in judge(name, runs, claims)]
     console = Console(highlight=False, soft_wrap=arguments.claim is not None)
     if arguments.claim:
         print_claim(console, claims[0], judgements)

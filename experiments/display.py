@@ -11,7 +11,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from adamlab.config import RunConfig
-from adamlab.data import Dataset
+from adamlab.data import ArrayDataset, Dataset
+from adamlab.records import Run
 
 if TYPE_CHECKING:
     from adamlab.training.checkpoint import Position
@@ -33,7 +34,9 @@ def introduce(
       accelerator: Its name, or None on a CPU.
     """
     chosen_for = f" (chosen for {accelerator or 'a CPU'})" if chosen else ""
-    console.print(_introduction(configs, dataset.train["image"][0, ..., 0].size, chosen_for, accelerator))
+    size = configs[0].protocol.image_size
+    pixels = dataset.train["image"][0, ..., 0].size if isinstance(dataset, ArrayDataset) else (size or 0) ** 2
+    console.print(_introduction(configs, pixels, chosen_for, accelerator))
     if dataset.note:
         console.print(f"[bold yellow]{escape(dataset.note)}[/]")
 
@@ -114,8 +117,7 @@ class Display:
 
     def start(self, config: RunConfig, position: "Position") -> None:
         """A run begins, or goes on from a position."""
-        self._number, self._config = self._number + 1, config
-        self._name = f"run {self._number} of {self._runs}: {config.model}, {config.setting}, seed {config.seed}"
+        self._config, self._name = config, self._next_name(config)
         done = len(position.losses)
         self._done, self._accuracy = position.epochs * config.protocol.steps_per_epoch + done, ""
         self._drop(self._done)
@@ -136,17 +138,32 @@ class Display:
         """An epoch is done and recorded."""
         self._accuracy = f", accuracy {record['test_accuracy']:.1%}"
         if not self.console.is_terminal:
-            self.console.print(
-                f"{self._name}: epoch {record['epoch']}/{self._config.protocol.epochs}, "
-                f"training loss {record['train_loss']:.3f}, test loss {record['test_loss']:.3f}, "
-                f"accuracy {record['test_accuracy']:.1%}, {record['seconds']:.1f} s"
-            )
+            self.console.print(f"{self._name}: {_epoch(record, self._config)}, {record['seconds']:.1f} s")
 
     def end(self, outcome: dict[str, Any]) -> None:
         """A run has ended."""
         if outcome["outcome"] == "diverged":
-            self.console.print(f"{self._name}: diverged at step {outcome['step']}, epoch {outcome['epoch']}")
+            self.console.print(f"{self._name}: {_divergence(outcome)}")
         self._drop(_steps(self._config) - self._done)
+
+    def ended(self, run: Run) -> None:
+        """A run has ended elsewhere."""
+        name = self._next_name(run.config)
+        where = f" on {run.provenance['node']}" if "node" in run.provenance else ""
+        if run.ending == "diverged":
+            self.console.print(f"{name}: {_divergence(run.outcome or {})}{where}")
+        else:
+            self.console.print(f"{name}: {_epoch(run.epochs[-1], run.config)}{where}")
+        self._progress.advance(self._task, _steps(run.config))
+
+    def failed(self, config: RunConfig, error: str) -> None:
+        """A run could not be trained elsewhere."""
+        self.console.print(f"{self._next_name(config)}: failed: {escape(error)}")
+        self._drop(_steps(config))
+
+    def _next_name(self, config: RunConfig) -> str:
+        self._number += 1
+        return f"run {self._number} of {self._runs}: {config.model}, {config.setting}, seed {config.seed}"
 
     def _show(self, status: str) -> None:
         self._progress.update(self._task, description=self._name, status=status)
@@ -159,3 +176,14 @@ class Display:
 
 def _steps(config: RunConfig) -> int:
     return config.protocol.epochs * config.protocol.steps_per_epoch
+
+
+def _epoch(record: dict[str, Any], config: RunConfig) -> str:
+    return (
+        f"epoch {record['epoch']}/{config.protocol.epochs}, training loss {record['train_loss']:.3f}, "
+        f"test loss {record['test_loss']:.3f}, accuracy {record['test_accuracy']:.1%}"
+    )
+
+
+def _divergence(outcome: dict[str, Any]) -> str:
+    return f"diverged at step {outcome['step']}, epoch {outcome['epoch']}"

@@ -20,16 +20,18 @@ import argparse
 from dataclasses import replace
 from itertools import product
 
-from adamlab.command import Parser, make_deterministic, run_main
+from adamlab.command import Parser, run_main
 from adamlab.config import Protocol, RunConfig, tuning
 from adamlab.hyperparameters import OPTIMIZERS, ConfigError, Hyperparameters
 from adamlab.records import study_name
 from experiments.cells import PAPER, TABLES, cell, starting_point
+from experiments.launch import choose_engine
 from experiments.options import (
     add_common_options,
     choose_protocol,
     cut_batch,
     join_devices,
+    make_execution,
     seeds,
     split_choices,
     split_numbers,
@@ -52,7 +54,11 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--batch-size", metavar="N,...", help="images per step, separated by commas (default: the table's)")
     add("--free-epochs", metavar="E,...", help="lengths of LAWN's free phase, separated by commas")
     add("--weight-decay", metavar="W,...", help="factors, separated by commas, for the optimizers with weight decay")
-    add("--model", choices=("plain20", "resnet34", "vgg19"), help="network (default: vgg19; plain20 if not paper)")
+    add(
+        "--model",
+        choices=("plain20", "resnet34", "resnet50", "vgg19"),
+        help="network (default: vgg19, resnet50 for ImageNet; plain20 if not paper)",
+    )
     add("--tune", action="store_true", help="try a grid of alphas on held-out training images, one seed")
     add_common_options(parser, seeds=3)
     arguments = parser.parse_args(argv)
@@ -77,7 +83,7 @@ def make_configs(arguments: argparse.Namespace, dataset: str, protocol: Protocol
     runs = [
         RunConfig(
             dataset,
-            arguments.model or MODELS.get(scale, "vgg19"),
+            arguments.model or choose_model(scale, protocol),
             replace(protocol, batch_size=batch_size),
             hyperparameters,
             seed,
@@ -92,12 +98,17 @@ def make_configs(arguments: argparse.Namespace, dataset: str, protocol: Protocol
     return list(dict.fromkeys(runs))
 
 
+def choose_model(scale: str, protocol: Protocol) -> str:
+    """The network where nothing else is said: at the paper's scale VGG-19, for photographs ResNet-50."""
+    return "resnet50" if scale == "paper" and protocol.image_size else MODELS.get(scale, "vgg19")
+
+
 def variants(
     arguments: argparse.Namespace, protocol: Protocol, optimizer: str, batch_size: int
 ) -> list[Hyperparameters]:
     """The settings of a cell: its own, with the lengths and factors that were asked for; or the grid to tune it on."""
     find = starting_point if arguments.tune else cell
-    own = find(protocol.name, protocol.epochs, optimizer, batch_size).hyperparameters
+    own = find(protocol.name, protocol.epochs, optimizer, batch_size, protocol.image_size).hyperparameters
     factors = TUNING_FACTORS if arguments.tune else (1.0,)
     grid = {"alpha": [float(f"{own.alpha * factor:.3g}") for factor in factors]}
     for name in ("free_epochs", "weight_decay"):
@@ -127,8 +138,8 @@ def optimizers(arguments: argparse.Namespace) -> tuple[str, ...]:
 def batch_sizes(arguments: argparse.Namespace, dataset: str, scale: str) -> tuple[int, ...]:
     """The batch sizes that were asked for, by number, by protocol or by table."""
     if arguments.batch_size is None:
-        first = TABLES[arguments.table or 2][0]
-        return SMALL_BATCH_SIZES.get(scale) or tuple(PAPER.get((dataset, first), PAPER["cifar10", first]))
+        rows = [(name, optimizer) for name in (dataset, "cifar10") for optimizer in TABLES[arguments.table or 2]]
+        return SMALL_BATCH_SIZES.get(scale) or tuple(PAPER[next(row for row in rows if row in PAPER)])
     numbers = split_numbers("--batch-size", arguments.batch_size)
     if not all(number.is_integer() and number >= 1 for number in numbers):
         raise ConfigError(f"--batch-size must be whole numbers >= 1, got {arguments.batch_size!r}")
@@ -138,14 +149,14 @@ def batch_sizes(arguments: argparse.Namespace, dataset: str, scale: str) -> tupl
 def main() -> None:
     """Trains the cells, prints the paper's table beside ours, draws the figures."""
     arguments = parse_arguments()
-    if arguments.deterministic:
-        make_deterministic()
+    engine = choose_engine(arguments.launcher, arguments.slurm)
+    execution = make_execution(arguments)
+    execution.prepare()
     # Everything that can be refused is refused before the heavy imports; from here on it takes seconds.
     make_configs(arguments, arguments.dataset, Protocol("unknown", 10**9, 1, epochs=10**6, schedule="phases"))
 
     from rich.console import Console
 
-    from adamlab import data
     from adamlab.training.cluster import leads
     from adamlab.training.parallel import accelerator, keep_compilations
     from experiments.cell_tables import print_cells, print_tuning
@@ -153,16 +164,18 @@ def main() -> None:
     from experiments.grid import run_grid
     from plots.large_batch import draw
 
-    devices = join_devices(arguments)
+    devices = join_devices(arguments, execution)
     console = Console(highlight=False, soft_wrap=True, quiet=not leads())
-    dataset = data.load(arguments.dataset, arguments.data_dir)
+    dataset = execution.load(arguments.dataset)
     keep_compilations()
-    protocol = choose_protocol(arguments, dataset, accelerator() is not None, PREFIX)
+    # An engine's runs have their devices elsewhere; asking for ours would start JAX here, which takes a GPU.
+    device = engine.accelerator() if engine else accelerator()
+    protocol = choose_protocol(arguments, dataset, device is not None, PREFIX)
     if arguments.tune:
-        protocol = tuning(protocol, len(dataset.train["label"]))
-    configs = make_configs(arguments, dataset.name, protocol, devices.count)
-    introduce(console, configs, dataset, arguments.protocol == "auto", accelerator())
-    run_grid(configs, dataset, arguments.out, Display(console), arguments.checkpoint_minutes, devices)
+        protocol = tuning(protocol, dataset.train_size)
+    configs = make_configs(arguments, dataset.name, protocol, devices)
+    introduce(console, configs, dataset, arguments.protocol == "auto", device)
+    run_grid(configs, dataset, arguments.out, Display(console), execution, engine)
     if not leads():
         return
     (print_tuning if arguments.tune else print_cells)(console, arguments.out, configs)

@@ -1,16 +1,16 @@
 """What the studies' command lines share: data, protocol and results."""
 
 import argparse
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from adamlab.command import Parser
-from adamlab.config import PROTOCOLS, Protocol, check_division, override
-from adamlab.data import NAMES, Dataset
+from adamlab.config import PHOTOGRAPHS, PROTOCOLS, Protocol, check_division, override
+from adamlab.data import NAMES, Dataset, StreamDataset
 from adamlab.hyperparameters import ConfigError, choose
-
-if TYPE_CHECKING:
-    from adamlab.training.parallel import Devices
+from experiments.execution import Execution
+from experiments.launch import LAUNCHERS, SLURM_PARAMETERS
 
 
 def add_common_options(parser: Parser, seeds: int = 1) -> None:
@@ -21,7 +21,13 @@ def add_common_options(parser: Parser, seeds: int = 1) -> None:
       seeds: How many it takes where nothing else is said.
     """
     add = parser.add_argument_group("data, protocol and results").add_argument
-    add("--dataset", choices=NAMES, default="auto", help="auto: cifar10 if it is there or can be fetched, else digits")
+    add(
+        "--dataset",
+        metavar="NAME",
+        default="auto",
+        help=f"{', '.join(NAMES)}, imagenet2012, or another image classification set that tensorflow-datasets prepared "
+        "as array_record (default: auto, which is cifar10 if it is there or can be fetched, else digits)",
+    )
     add("--data-dir", type=Path, metavar="DIR", help="tensorflow-datasets' folder (default: $TFDS_DATA_DIR or its own)")
     add(
         "--protocol",
@@ -32,6 +38,9 @@ def add_common_options(parser: Parser, seeds: int = 1) -> None:
     add("--train-images", type=int, metavar="N", help="size of the training set")
     add("--test-images", type=int, metavar="N", help="size of the test set")
     add("--epochs", type=int, metavar="N", help="passes over the training set")
+    add("--image-size", type=int, metavar="N", help="side in pixels to which photographs, such as ImageNet's, are cut")
+    add("--workers", type=int, metavar="N", help="processes that decode photographs, or 0 (default: one for each core)")
+    add("--skip-corrupt", action="store_true", help="leave out photographs that cannot be decoded; else an error")
     add("--seeds", type=int, metavar="N", default=seeds, help=f"number of seeds, counted from 0 (default: {seeds})")
     add("--precision", choices=("float32", "bf16"), default="float32", help="of activations (default: float32)")
     add(
@@ -43,6 +52,8 @@ def add_common_options(parser: Parser, seeds: int = 1) -> None:
         default=0,
         help="measure loss flattening every so many epochs (default without a number: 1)",
     )
+    add("--launcher", choices=LAUNCHERS, default="local", help="where runs go: this process (default), Ray, SLURM")
+    add("--slurm", metavar="NAME=VALUE,...", help=f"what a run asks SLURM for: {', '.join(SLURM_PARAMETERS)}")
     add(
         "--checkpoint-minutes",
         type=float,
@@ -72,19 +83,37 @@ def add_device_options(parser: Parser) -> None:
     add("--process-id", type=int, metavar="I", help="which one this is, from 0")
 
 
-def join_devices(arguments: argparse.Namespace) -> "Devices":
-    """Joins the job's other processes, where there are any, and returns the devices that were asked for.
+def make_execution(arguments: argparse.Namespace) -> Execution:
+    """How the study's runs are carried out.
+
+    Raises:
+      ConfigError: The number of workers is below 0, or an engine is asked for what only this process can do.
+    """
+    if arguments.workers is not None and arguments.workers < 0:
+        raise ConfigError(f"--workers must be at least 0, got {arguments.workers}")
+    if arguments.launcher != "local":
+        if arguments.coordinator is not None:
+            raise ConfigError(f"--coordinator is for --launcher=local, got --launcher={arguments.launcher}")
+        if arguments.batch_norm == "local" and arguments.devices is None:
+            raise ConfigError(f"--batch-norm=local with --launcher={arguments.launcher} needs --devices=N, got none")
+    names = [field.name for field in fields(Execution)]
+    return Execution(**{name: getattr(arguments, name) for name in names})
+
+
+def join_devices(arguments: argparse.Namespace, execution: Execution) -> int:
+    """How many devices a run has; this process joins the job's others first, where there are any.
+
+    With an engine they are elsewhere, and JAX is not started here.
 
     Raises:
       ConfigError: There are no such devices, or the other processes cannot be joined.
     """
-    import jax
-
+    if arguments.launcher != "local":
+        return arguments.devices or 1
     from adamlab.training.cluster import join
-    from adamlab.training.parallel import Devices
 
     join(arguments.coordinator, arguments.num_processes, arguments.process_id)
-    return Devices(jax.device_count() if arguments.devices is None else arguments.devices, arguments.spmd)
+    return execution.find_devices().count
 
 
 def cut_batch(arguments: argparse.Namespace, batch_size: int, devices: int) -> dict[str, Any]:
@@ -148,11 +177,15 @@ def choose_protocol(
     name = arguments.protocol
     if name == "auto":
         name = "paper" if on_accelerator else "laptop"
-    available = {"train_images": len(dataset.train["label"]), "test_images": len(dataset.test["label"])}
+    available = {"train_images": dataset.train_size, "test_images": dataset.test_size}
     for key, count in available.items():
         asked = getattr(arguments, key)
         if asked is not None and asked > count:
             raise ConfigError(f"{key} must be at most {count} for {dataset.name}, got {asked}")
-    protocol = PROTOCOLS[f"{prefix}{name}"]
+    streamed = isinstance(dataset, StreamDataset)
+    if arguments.image_size is not None and not streamed:
+        raise ConfigError(f"--image-size is for photographs, got {dataset.name}")
+    protocol = override(PROTOCOLS[f"{prefix}{name}"], **(PHOTOGRAPHS[f"{prefix}{name}"] if streamed else {}))
     protocol = override(protocol, **{key: min(getattr(protocol, key), count) for key, count in available.items()})
-    return override(protocol, **{key: getattr(arguments, key) for key in ("train_images", "test_images", "epochs")})
+    numbers = ("train_images", "test_images", "epochs", "image_size")
+    return override(protocol, **{key: getattr(arguments, key) for key in numbers})

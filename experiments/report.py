@@ -1,38 +1,16 @@
 """Prints what records say about sensitivity: one table of indices per network and optimizer."""
 
-import math
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from adamlab.analysis.sensitivity import (
-    Floats,
-    basin_width,
-    bootstrap,
-    default_regret,
-    expected_best,
-    expected_excess_loss,
-    main_effect_shares,
-    noise_normalised_range,
-    tuning_dependence,
-)
+from adamlab.analysis.sensitivity import tuning_dependence
 from adamlab.hyperparameters import OPTIMIZERS
 from adamlab.records import Run
-from plots.ranking import METRICS, Curve, curves
+from plots.ranking import INDICES, METRICS, Curve, curves, index_rows
 from plots.studies import find_studies
-
-TRIALS = 3
-# Title, and from a curve to the index of its losses.
-INDICES: dict[str, Callable[[Curve], Callable[[Floats], float]]] = {
-    "excess loss": lambda curve: lambda losses: expected_excess_loss(curve.positions, losses),
-    "range / noise": lambda curve: noise_normalised_range,
-    "basin, decades": lambda curve: lambda losses: basin_width(curve.positions, losses),
-    "default's regret": lambda curve: lambda losses: default_regret(losses, curve.default),
-    f"best of {TRIALS}": lambda curve: lambda losses: expected_best(losses, TRIALS),
-}
 
 
 def print_report(console: Console, results: Path) -> None:
@@ -60,20 +38,9 @@ def make_table(model: str, optimizer: str, metric: str, found: dict[str, Curve])
     table.add_column("")
     for name in (*INDICES, "share"):
         table.add_column(name, justify="right")
-    shares = main_effect_shares({name: curve.losses for name, curve in found.items()})
-    excess = INDICES["excess loss"]
-    for name, curve in sorted(found.items(), key=lambda item: -excess(item[1])(item[1].losses)):
-        cells = [_cell(make_index(curve), curve.losses) for make_index in INDICES.values()]
-        table.add_row(name, *cells, f"{shares[name]:.0%}")
+    for row in index_rows(found):
+        table.add_row(*row)
     return table
-
-
-def _cell(index: Callable[[Floats], float], losses: Floats) -> str:
-    """`0.412 [0.398, 0.431]`."""
-    number, (low, high) = index(losses), bootstrap(index, losses)
-    if math.isnan(number):
-        return "-"
-    return f"{number:.3g}" + ("" if math.isnan(low) else f" [{low:.3g}, {high:.3g}]")
 
 
 def _print_dependence(console: Console, runs: list[Run], models: list[str], optimizer: str) -> None:

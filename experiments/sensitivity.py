@@ -26,15 +26,17 @@ trained once for all parameters.
 import argparse
 from pathlib import Path
 
-from adamlab.command import Parser, make_deterministic, run_main
+from adamlab.command import Parser, run_main
 from adamlab.config import Protocol, RunConfig, override
 from adamlab.hyperparameters import MAGNITUDE, OPTIMIZERS, ConfigError, grid_of, varied
 from adamlab.records import study_name
+from experiments.launch import choose_engine
 from experiments.options import (
     add_common_options,
     choose_protocol,
     cut_batch,
     join_devices,
+    make_execution,
     seeds,
     split_choices,
     split_numbers,
@@ -150,15 +152,15 @@ def main() -> None:
     if arguments.report:
         report(arguments.out)
         return
-    if arguments.deterministic:
-        make_deterministic()
+    engine = choose_engine(arguments.launcher, arguments.slurm)
+    execution = make_execution(arguments)
+    execution.prepare()
     # Everything that can be refused is refused before the heavy imports; from here on it takes seconds.
     unknown = Protocol("unknown", 1, 1, batch_size=1, epochs=10**6)
     make_configs(arguments, make_grid(arguments, unknown), arguments.dataset, unknown)
 
     from rich.console import Console
 
-    from adamlab import data
     from adamlab.training.cluster import leads
     from adamlab.training.parallel import accelerator, keep_compilations
     from experiments.display import Display, introduce, print_figures
@@ -166,16 +168,18 @@ def main() -> None:
     from experiments.tables import print_tables
     from plots.sensitivity import draw
 
-    devices = join_devices(arguments)
+    devices = join_devices(arguments, execution)
     console = Console(highlight=False, soft_wrap=True, quiet=not leads())
-    dataset = data.load(arguments.dataset, arguments.data_dir)
+    dataset = execution.load(arguments.dataset)
     keep_compilations()
-    protocol = choose_protocol(arguments, dataset, accelerator() is not None)
+    # An engine's runs have their devices elsewhere; asking for ours would start JAX here, which takes a GPU.
+    device = engine.accelerator() if engine else accelerator()
+    protocol = choose_protocol(arguments, dataset, device is not None)
     protocol = override(protocol, batch_size=arguments.batch_size)
     grid = make_grid(arguments, protocol)
-    configs = make_configs(arguments, grid, dataset.name, protocol, devices.count)
-    introduce(console, configs, dataset, arguments.protocol == "auto", accelerator())
-    run_grid(configs, dataset, arguments.out, Display(console), arguments.checkpoint_minutes, devices)
+    configs = make_configs(arguments, grid, dataset.name, protocol, devices)
+    introduce(console, configs, dataset, arguments.protocol == "auto", device)
+    run_grid(configs, dataset, arguments.out, Display(console), execution, engine)
     if not leads():
         return
     print_tables(console, arguments.out, configs, grid)

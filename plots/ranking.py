@@ -2,12 +2,24 @@
 
 import math
 from collections import defaultdict
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from adamlab.analysis.sensitivity import Floats, bootstrap, clip, coordinate, expected_excess_loss
+from adamlab.analysis.sensitivity import (
+    Floats,
+    basin_width,
+    bootstrap,
+    clip,
+    coordinate,
+    default_regret,
+    expected_best,
+    expected_excess_loss,
+    main_effect_shares,
+    noise_normalised_range,
+)
 from adamlab.hyperparameters import MAGNITUDE, OPTIMIZERS
 from adamlab.records import Run
 from plots import style
@@ -67,6 +79,36 @@ def curves(runs: list[Run], model: str, optimizer: str, metric: str) -> dict[str
         positions = [coordinate(parameter, value) for value in values]
         found[parameter] = Curve(values, positions, table, values.index(default), shown)
     return found
+
+
+TRIALS = 3
+# Title, and from a curve to the index of its losses.
+INDICES: dict[str, Callable[[Curve], Callable[[Floats], float]]] = {
+    "excess loss": lambda curve: lambda losses: expected_excess_loss(curve.positions, losses),
+    "range / noise": lambda curve: noise_normalised_range,
+    "basin, decades": lambda curve: lambda losses: basin_width(curve.positions, losses),
+    "default's regret": lambda curve: lambda losses: default_regret(losses, curve.default),
+    f"best of {TRIALS}": lambda curve: lambda losses: expected_best(losses, TRIALS),
+}
+
+
+def index_rows(found: dict[str, Curve]) -> list[list[str]]:
+    """A row of text per hyperparameter, the one that matters most first: its name, the `INDICES`, its share."""
+    shares = main_effect_shares({name: curve.losses for name, curve in found.items()})
+    excess = INDICES["excess loss"]
+    ordered = sorted(found.items(), key=lambda item: -excess(item[1])(item[1].losses))
+    return [
+        [name, *(_index_text(index(curve), curve.losses) for index in INDICES.values()), f"{shares[name]:.0%}"]
+        for name, curve in ordered
+    ]
+
+
+def _index_text(index: Callable[[Floats], float], losses: Floats) -> str:
+    """`0.412 [0.398, 0.431]`."""
+    number, (low, high) = index(losses), bootstrap(index, losses)
+    if math.isnan(number):
+        return "-"
+    return f"{number:.3g}" + ("" if math.isnan(low) else f" [{low:.3g}, {high:.3g}]")
 
 
 def compose_ranking(runs: list[Run]) -> Figure | None:

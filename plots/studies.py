@@ -41,6 +41,19 @@ def find_studies(results: Path) -> "dict[Path, list[Run]]":
     return dict(studies)
 
 
+def gather(results: Sequence[Path]) -> dict[str, list[Run]]:
+    """The runs of every study below several folders, each study once, by its path as a reader finds it.
+
+    Raises:
+      RecordsError: There is no run, a run is damaged, or a folder is a part of a study.
+    """
+    found: dict[Path, tuple[str, list[Run]]] = {}
+    for below in results:
+        for study, runs in find_studies(below).items():
+            found.setdefault((below / study).resolve(), ((below / study).as_posix(), runs))
+    return dict(found.values())
+
+
 def draw_studies(results: Path, out: Path | None, compose: "Callable[[list[Run]], Mapping[str, Figure]]") -> list[Path]:
     """Writes the figures of every study below `results`.
 

@@ -5,8 +5,19 @@ import os
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 import jax
+import pytest
 
 # Real multi-device tests run in this process: XLA splits the host into four devices, before its backend starts.
 jax.config.update("jax_num_cpu_devices", 4)
 # (n,) + (n, 1) is a bug that broadcasts silently; here it raises.
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.fixture(scope="session")
+def snapshots(tmp_path_factory):
+    """A tensorflow-datasets folder with `tests.data.photos`: 64 images to train on, 13 to evaluate on."""
+    from tests.data import photos
+
+    folder = tmp_path_factory.mktemp("tensorflow_datasets")
+    photos.write(folder, {"train": photos.photos(64, seed=0, huge=1), "validation": photos.photos(13, seed=1)})
+    return folder

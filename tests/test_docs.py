@@ -1,4 +1,4 @@
-"""The Python examples of README.md and docs/lawn.md run as they stand."""
+"""The Python examples of README.md and of the pages in docs/ run as they stand; files that pages name exist."""
 
 import itertools
 import re
@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+
+from adamlab import models
 
 ROOT = Path(__file__).parents[1]
 
@@ -53,6 +55,32 @@ def test_every_example_of_the_guide_is_found():
     page = (ROOT / "docs/lawn.md").read_text()
     assert list(LAWN) == ["", *re.findall(r"^## (.+)$", page, flags=re.MULTILINE)]
     assert sum(map(len, LAWN.values())) == page.count("```py")
+
+
+def test_start():
+    scope = {}
+    for block in itertools.chain.from_iterable(examples("docs/index.md").values()):
+        exec(block, scope)
+    assert callable(scope["optimizer"].update)
+
+
+def test_what_is_added_works(monkeypatch):
+    """The blocks assert for themselves; the model that they enter leaves again."""
+    monkeypatch.setattr(models, "MODELS", models.MODELS | {})
+    scope = {"__name__": "page"}
+    with jax.numpy_rank_promotion("allow"):
+        for block in itertools.chain.from_iterable(examples("docs/extending.md").values()):
+            exec(block, scope)
+    assert "small" in models.MODELS
+
+
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{path.name}" for path in sorted((ROOT / "docs").glob("*.md")))])
+def test_files_that_a_page_names_exist(page):
+    text = (ROOT / page).read_text()
+    for path in re.findall(r"`((?:adamlab|experiments|plots|benchmarks|tests|docs)/[\w/.-]*)`", text):
+        assert (ROOT / path).exists(), path
+    for link in re.findall(r"\]\(((?!https?:)[^)#]+)\)", text):
+        assert ((ROOT / page).parent / link).exists(), link
 
 
 @pytest.mark.parametrize("title", [title for title in LAWN if title])

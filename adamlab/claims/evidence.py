@@ -23,6 +23,12 @@ from adamlab.records import Run
 LEVEL = 0.95
 # The data sets of the papers, and what a guess is among.
 CLASSES = {"cifar10": 10, "cifar100": 100, "imagenet2012": 1000}
+# What the LAWN paper trains: the network, on how many images, for how many epochs.
+LARGE_BATCH = {
+    "cifar10": ("vgg19", 50_000, 300),
+    "cifar100": ("vgg19", 50_000, 300),
+    "imagenet2012": ("resnet50", 1_281_167, 90),
+}
 # The papers' own choices where a model has several: runs of another are not judged.
 OWN = {"stem": (None, "imagenet"), "downsample": (None, "last"), "epsilon_placement": ("outside",)}
 # The runs of one setting, by seed.
@@ -52,20 +58,20 @@ class Study(NamedTuple):
 
     @property
     def is_papers(self) -> bool:
-        """Whether network, images, epochs and batch are the paper's."""
+        """Whether networks, images and epochs are the paper's."""
         if self.model is None:
             return self.protocol == PROTOCOLS["paper"]
-        network = "resnet50" if self.dataset == "imagenet2012" else "vgg19"
-        papers = [p for p in PROTOCOLS.values() if p.schedule == "phases" and p.name.endswith("paper")]
-        return self.model == network and self.protocol in [replace(p, batch_size=1) for p in papers]
+        trained = (self.model, self.protocol.train_images, self.protocol.epochs)
+        return self.protocol.name == "lawn-paper" and trained == LARGE_BATCH[self.dataset]
 
     @property
     def scope(self) -> str:
         """The protocol in words: `the paper's protocol`, or how much less it is."""
+        rounded = "" if self.runs[0].config.precision == "float32" else f", {self.runs[0].config.precision}"
         if self.is_papers:
-            return "the paper's protocol"
+            return f"the paper's protocol{rounded}"
         model = f"{self.model}, " if self.model else ""
-        return f"reduced: {model}{self.protocol.train_images:,} images, {self.protocol.epochs} epochs"
+        return f"reduced: {model}{self.protocol.train_images:,} images, {self.protocol.epochs} epochs{rounded}"
 
 
 def split(name: str, runs: Iterable[Run]) -> list[Study]:
@@ -74,9 +80,10 @@ def split(name: str, runs: Iterable[Run]) -> list[Study]:
     for run in runs:
         config, protocol = run.config, run.config.protocol
         own = all(getattr(config, choice) in values for choice, values in OWN.items())
-        if config.dataset not in CLASSES or protocol.evaluate_on != "test" or not own or not run.outcome:
-            continue
         phased = protocol.schedule == "phases"
+        papers = config.dataset in (CLASSES if phased else ("cifar10",))
+        if not papers or protocol.evaluate_on != "test" or not own or not run.outcome:
+            continue
         shared = replace(protocol, batch_size=1) if phased else protocol
         key = (shared, config.model if phased else None, config.dataset, config.precision)
         studies.setdefault(key, []).append(run)
@@ -177,8 +184,9 @@ def training_curve(run: Run) -> Floats:
 
 
 def training_loss(run: Run) -> float:
-    """The logarithm of the training loss after the last epoch, clipped."""
-    return float(training_curve(run)[-1])
+    """The logarithm of the training loss of the last epoch, clipped."""
+    loss = run.epochs[-1]["train_loss"] if run.ending == "finished" else math.inf
+    return float(np.log(clip(loss, guess(run))))
 
 
 def curve_factor(run: Run, base: Run) -> float:

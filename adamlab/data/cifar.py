@@ -8,7 +8,6 @@ archive, but prepared copies exist that number the images otherwise.)
 
 import hashlib
 import io
-import os
 import tarfile
 import tempfile
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from adamlab.data.dataset import DataError, Dataset, Split
+from adamlab.data.dataset import ArrayDataset, DataError, Split, data_folder, one_line
 from adamlab.data.download import fetch
 
 SHAPE = (32, 32, 3)
@@ -71,7 +70,7 @@ SOURCES = {
 }
 
 
-def load(name: str, data_dir: str | Path | None = None) -> Dataset:
+def load(name: str, data_dir: str | Path | None = None) -> ArrayDataset:
     """Loads a whole data set, preparing it first where it is missing.
 
     Args:
@@ -87,7 +86,7 @@ def load(name: str, data_dir: str | Path | None = None) -> Dataset:
     prepare(name, data_dir)
     source, builder = SOURCES[name], _builder(name, data_dir)
     train, test = _read_split(builder, "train"), _read_split(builder, "test")
-    return Dataset(name, train, test, source.num_classes, source.mean, source.std)
+    return ArrayDataset(name, train, test, source.num_classes, source.mean, source.std)
 
 
 def prepare(name: str, data_dir: str | Path | None = None, *, url: str | None = None) -> None:
@@ -104,7 +103,7 @@ def prepare(name: str, data_dir: str | Path | None = None, *, url: str | None = 
     Raises:
       DataError: The archive cannot be fetched or is not the known one, or the folder cannot be written.
     """
-    builder, root = _builder(name, data_dir), _root(data_dir)
+    builder, root = _builder(name, data_dir), data_folder(data_dir)
     metadata = builder.data_path / "dataset_info.json"
     if metadata.exists():
         return
@@ -121,7 +120,7 @@ def prepare(name: str, data_dir: str | Path | None = None, *, url: str | None = 
         raise DataError(f"{name} is not prepared in {root}: {error}. {_advice(name)}") from error
     except (OSError, RuntimeError) as error:  # array_record's writer raises the latter, on a full disk for one
         if not metadata.exists():  # else another process was faster, and that is as good
-            raise DataError(f"{name} could not be prepared in {root}: {_line(error)}") from error
+            raise DataError(f"{name} could not be prepared in {root}: {one_line(error)}") from error
 
 
 def _advice(name: str) -> str:
@@ -131,20 +130,15 @@ def _advice(name: str) -> str:
     )
 
 
-def _root(data_dir: str | Path | None) -> Path:
-    # tensorflow-datasets reads the variable too, but once and for all when it is imported.
-    return Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
-
-
 def _builder(name: str, data_dir: str | Path | None) -> Any:
     from adamlab.data import cifar_builder
 
     builder = {"cifar10": cifar_builder.Cifar10, "cifar100": cifar_builder.Cifar100}[name]
     try:
-        return builder(data_dir=_root(data_dir), file_format="array_record")
+        return builder(data_dir=data_folder(data_dir), file_format="array_record")
     except Exception as error:  # a damaged or foreign dataset_info.json: the errors are those of several libraries
         raise DataError(
-            f"{name} in {_root(data_dir) / name} cannot be read as array_record ({_line(error)}): "
+            f"{name} in {data_folder(data_dir) / name} cannot be read as array_record ({one_line(error)}): "
             "delete that folder or give another one by TFDS_DATA_DIR or --data-dir"
         ) from error
 
@@ -173,7 +167,7 @@ def _read_split(builder: Any, split: str) -> Split:
     try:
         paths = builder.info.splits[split].filepaths
     except Exception as error:  # what tensorflow-datasets raises depends on what is wrong
-        raise _damaged(metadata, _line(error)) from error
+        raise _damaged(metadata, one_line(error)) from error
     images, labels, ids = [], [], set()
     for number, path in enumerate(paths):
         examples = _read_shard(builder, f"{split}[{number}shard]", path)
@@ -207,13 +201,9 @@ def _read_shard(builder: Any, shard: str, path: Path) -> list[tuple[bytes, np.nd
                 raise ValueError(f"an image of {image.dtype} {image.shape} with label {label}")
             examples.append((feature["id"].bytes_list.value[0], image, label))
     except Exception as error:  # whatever array_record, protobuf or Pillow raise when they meet what they cannot read
-        raise _damaged(path, _line(error)) from error
+        raise _damaged(path, one_line(error)) from error
     return examples
 
 
 def _damaged(path: Path, reason: str) -> DataError:
     return DataError(f"{path} is damaged ({reason}): delete the folder {path.parent} and run again to prepare it anew")
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())

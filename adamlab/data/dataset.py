@@ -1,6 +1,8 @@
-"""What every loader returns: two splits of plain NumPy arrays, checked once, and the error that a person must see."""
+"""What a loader returns: two splits, NumPy arrays or files to be streamed; and the error that a person must see."""
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -8,12 +10,16 @@ Split = dict[str, np.ndarray]
 Moments = tuple[tuple[float, ...], tuple[float, ...]]
 
 
+# Data sets that adamlab loads into memory; "auto" is one of the others.
+NAMES = ("auto", "cifar10", "cifar100", "digits", "synthetic")
+
+
 class DataError(Exception):
     """Data that is missing, damaged or unreachable. The message is one line for the person who asked for it."""
 
 
 @dataclass(frozen=True, eq=False)
-class Dataset:
+class ArrayDataset:
     """A data set in memory.
 
     Args:
@@ -43,6 +49,84 @@ class Dataset:
             raise DataError(f"{self.name}: {len(self.mean)} channel means do not fit images of shape {shape}")
         for split, arrays in (("train", self.train), ("test", self.test)):
             _check_split(f"{self.name} {split}", arrays, shape, self.num_classes)
+
+    @property
+    def train_size(self) -> int:
+        """Images in the training split."""
+        return len(self.train["label"])
+
+    @property
+    def test_size(self) -> int:
+        """Images in the test split."""
+        return len(self.test["label"])
+
+
+@dataclass(frozen=True)
+class Records:
+    """Where the encoded images of a split are: array_record files of tensorflow-datasets.
+
+    Args:
+      paths: Of the files, in order.
+      sizes: The records in each.
+      image: The name of the feature that is an encoded image.
+      label: The name of the feature that is its class.
+    """
+
+    paths: tuple[str, ...]
+    sizes: tuple[int, ...]
+    image: str
+    label: str
+
+
+@dataclass(frozen=True, eq=False)
+class StreamDataset:
+    """A data set of photographs that stays on disk: images of any size, to be cut to one and the same.
+
+    Args:
+      name: What it is called on the command line, e.g. "imagenet2012".
+      train: Its training images.
+      test: Its images to be evaluated on only.
+      num_classes: Labels are in [0, num_classes).
+      mean: Per channel, as for `ArrayDataset`.
+      std: Per channel, as for `ArrayDataset`.
+      note: What a person must be told about this data, or "".
+      workers: Processes that decode images; 0 for threads of this one. It changes no pixel.
+      skip_corrupt: Whether an image that cannot be decoded is left out and named, or an error.
+    """
+
+    name: str
+    train: Records
+    test: Records
+    num_classes: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    note: str = ""
+    workers: int = 0
+    skip_corrupt: bool = False
+
+    @property
+    def train_size(self) -> int:
+        """Images in the training split."""
+        return sum(self.train.sizes)
+
+    @property
+    def test_size(self) -> int:
+        """Images in the test split."""
+        return sum(self.test.sizes)
+
+
+Dataset = ArrayDataset | StreamDataset
+
+
+def data_folder(data_dir: str | Path | None) -> Path:
+    """tensorflow-datasets' folder: what was asked for, else `TFDS_DATA_DIR`, else `~/tensorflow_datasets`."""
+    # tensorflow-datasets reads the variable too, but once and for all when it is imported.
+    return Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+
+
+def one_line(error: Exception) -> str:
+    """An error's message on one line, or its kind if it has none."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _check_split(where: str, arrays: Split, shape: tuple[int, ...], num_classes: int) -> None:

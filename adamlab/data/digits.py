@@ -6,12 +6,12 @@
 
 import numpy as np
 
-from adamlab.data.dataset import Dataset, channel_moments
+from adamlab.data.dataset import ArrayDataset, channel_moments
 
 TRAIN_SIZE = 1437
 
 
-def load() -> Dataset:
+def load() -> ArrayDataset:
     """Loads the digits, split in file order: the first 1,437 images for training, the last 360 for testing.
 
     Returns:
@@ -30,4 +30,4 @@ def load() -> Dataset:
     label = label.astype(np.int32)
     train = {"image": image[:TRAIN_SIZE], "label": label[:TRAIN_SIZE]}
     test = {"image": image[TRAIN_SIZE:], "label": label[TRAIN_SIZE:]}
-    return Dataset("digits", train, test, 10, *channel_moments(train["image"]))
+    return ArrayDataset("digits", train, test, 10, *channel_moments(train["image"]))

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from adamlab.data.dataset import Dataset, Split, channel_moments
+from adamlab.data.dataset import ArrayDataset, Split, channel_moments
 
 SEED = 0
 
@@ -14,7 +14,7 @@ def load(
     width: int = 32,
     channels: int = 3,
     num_classes: int = 10,
-) -> Dataset:
+) -> ArrayDataset:
     """Generates images that are a pattern of their class plus noise, each uniform over 0 to 127.
 
     The same arguments give the same images, and more images begin with the same ones. Labels go round the classes.
@@ -42,7 +42,7 @@ def load(
     shape = (height, width, channels)
     patterns = np.random.default_rng(SEED).integers(0, 128, (num_classes, *shape), np.uint8)
     train, test = _split(patterns, train_size, SEED + 1), _split(patterns, test_size, SEED + 2)
-    return Dataset("synthetic", train, test, num_classes, *channel_moments(train["image"]))
+    return ArrayDataset("synthetic", train, test, num_classes, *channel_moments(train["image"]))
 
 
 def _split(patterns: np.ndarray, size: int, seed: int) -> Split:

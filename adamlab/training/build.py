@@ -52,7 +52,7 @@ def build_program(
         tuple((name, value) for name, value in options.items() if value is not None),
         config.precision,
         Recipe(config.optimizer, config.protocol.schedule, config.epsilon_placement),
-        config.protocol.augment,
+        config.protocol.augment and config.protocol.image_size is None,  # photographs are augmented as they are read
         num_classes,
         image_shape,
         Normalisation(mean, std),

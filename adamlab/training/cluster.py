@@ -15,8 +15,8 @@ from jax.experimental import multihost_utils
 
 from adamlab.hyperparameters import ConfigError
 
-# Where a cluster says how many processes a job has, and where Kubernetes numbers those of an indexed job.
-COUNTS = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE")
+# Where srun and mpirun say how many processes they started, and where Kubernetes numbers those of an indexed job.
+COUNTS = ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE")
 KUBERNETES = ("KUBERNETES_SERVICE_HOST", "JOB_COMPLETION_INDEX")
 # Seconds without a sign of life after which a process counts as dead, and the others end. They are given by threads
 # that neither Python nor a long step holds up.
@@ -50,7 +50,8 @@ def join(coordinator: str | None = None, processes: int | None = None, process: 
         )
     except (ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
-        raise ConfigError(f"cannot join the job's other processes: {reason:.300}") from error
+        given = "--coordinator=host:port, --num-processes and --process-id need no detection"
+        raise ConfigError(f"cannot join the job's other processes: {reason:.300} ({given})") from error
 
 
 def _in_cluster() -> bool:
@@ -60,8 +61,8 @@ def _in_cluster() -> bool:
 
 
 def leads() -> bool:
-    """Whether this is process 0, which keeps the records."""
-    return jax.process_index() == 0
+    """Whether this is process 0, which keeps the records, or alone. JAX need not have been started."""
+    return not jax.distributed.is_initialized() or jax.process_index() == 0
 
 
 def agree(*flags: bool) -> tuple[bool, ...]:

@@ -1,22 +1,34 @@
 """What a run is trained and evaluated on, in pieces that a compiled program takes.
 
 A chunk of steps is images on the device and, for each step, which of them make its batch. A data set in memory lives on
-the device as a whole, and its chunks differ in their indices alone.
+the device as a whole, and its chunks differ in their indices alone; of one on disk a chunk is the batches themselves,
+and the next one is made while the device works on the last.
 """
 
-from collections.abc import Iterator
-from typing import NamedTuple
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 
 from adamlab.config import Protocol, RunConfig
-from adamlab.data import Dataset
+from adamlab.data import ArrayDataset, Dataset, StreamDataset
+from adamlab.data.dataset import DataError, one_line
+from adamlab.data.order import augmentation_seeds, epoch_order, largest_divisor
+from adamlab.data.stream import Plan, Source, read
+from adamlab.hyperparameters import ConfigError
 from adamlab.training.parallel import Devices
 from adamlab.training.step import Arrays
 
 # A chunk of steps is one call of the compiled program: long enough to hide the call, short enough to watch the loss
 # and to notice an interrupt.
 MAX_CHUNK = 25
+# So many bytes of images at most make a chunk of several steps: ImageNet's at batch 256 has 6 of them.
+MAX_CHUNK_BYTES = 256 * 2**20
 EVALUATION_BATCH = 500
 # Training images on which loss flattening is measured. A Hessian-vector product costs a few gradients, and an
 # eigenvalue takes many of them.
@@ -27,14 +39,28 @@ class Chunk(NamedTuple):
     """The steps of one call of the compiled program.
 
     Args:
-      data: `image` and `label` of n images.
-      indices: The images of each step's batch, int32 (steps, batch).
+      data: `image` and `label` of n images; or, where `indices` is None, what `Devices.split` makes of the batches.
+      indices: The images of each step's batch, int32 (steps, batch), or None.
       seeds: The seed of each step's augmentation, uint32 (steps,).
     """
 
     data: Arrays
-    indices: np.ndarray
+    indices: np.ndarray | None
     seeds: np.ndarray
+
+
+def make_feed(dataset: Dataset, config: RunConfig, devices: Devices) -> "ArrayFeed | StreamFeed":
+    """The feed of a run.
+
+    Raises:
+      ConfigError: The images have a size of their own and the protocol names one, or the other way round.
+    """
+    size = config.protocol.image_size
+    if isinstance(dataset, StreamDataset) != (size is not None):
+        needs = "takes none, having images of one size" if size else "needs one, having images of any"
+        raise ConfigError(f"image_size is for photographs: {dataset.name} {needs}, got {size}")
+    make = StreamFeed if isinstance(dataset, StreamDataset) else ArrayFeed
+    return make(dataset, config, devices)  # pyright: ignore[reportArgumentType]  (made for it)
 
 
 class ArrayFeed:
@@ -46,8 +72,9 @@ class ArrayFeed:
       devices: Where: each has all images to train on, and its share of those to evaluate on.
     """
 
-    def __init__(self, dataset: Dataset, config: RunConfig, devices: Devices) -> None:
+    def __init__(self, dataset: ArrayDataset, config: RunConfig, devices: Devices) -> None:
         self._protocol, self._seed = config.protocol, config.seed
+        self.image_shape = dataset.train["image"].shape[1:]
         self._train = devices.replicate(subset(dataset.train, self._protocol.train_images))
         images = evaluation_images(dataset, self._protocol)
         self._evaluation = devices.split(padded_batches(images, EVALUATION_BATCH, devices.count))
@@ -75,28 +102,115 @@ class ArrayFeed:
         yield self._evaluation
 
 
-def epoch_order(seed: int, epoch: int, images: int, steps: int, batch_size: int) -> np.ndarray:
-    """The images of each step, int32 (steps, batch): a permutation that depends on seed and epoch alone.
+class StreamFeed:
+    """The feed of a data set on disk: `adamlab.data.stream`'s workers, and on the devices one chunk ahead.
 
-    >>> epoch_order(seed=0, epoch=1, images=6, steps=3, batch_size=2).shape
-    (3, 2)
+    Args:
+      dataset: The data set that `config` names.
+      config: What is trained: its protocol says how much, its seed in which order.
+      devices: Where: each gets its share of every batch.
     """
-    order = np.random.default_rng([seed, epoch]).permutation(images)[: steps * batch_size]
-    return order.astype(np.int32).reshape(steps, batch_size)
+
+    def __init__(self, dataset: StreamDataset, config: RunConfig, devices: Devices) -> None:
+        protocol, processes = config.protocol, jax.process_count()
+        size, rows = protocol.image_size or 0, devices.count // processes
+        test_batch = min(EVALUATION_BATCH // 2, -(-protocol.test_images // processes))
+        self._plan = Plan(
+            dataset=dataset,
+            seed=config.seed,
+            size=size,
+            augment=protocol.augment,
+            train_images=protocol.train_images,
+            batch_size=protocol.batch_size,
+            pieces=protocol.batch_size // config.piece,
+            held_out=protocol.evaluate_on == "validation",
+            test_images=protocol.test_images,
+            test_batch=-(-test_batch // rows) * rows,
+            process=jax.process_index(),
+            processes=processes,
+        )
+        self._devices, self._epochs, self._epoch = devices, protocol.epochs, 1
+        self.image_shape = (size, size, 3)
+        self._source = Source(self._plan, self._epochs)
+        self._position, self._pieces, self._named = -1, iter(()), set()
+
+    @property
+    def probe(self) -> Arrays:
+        """The first training images, always the same."""
+        images = self._source.first_training_images(min(PROBE, self._plan.train_images))
+        return self._devices.replicate({name: images[name] for name in ("image", "label")})
+
+    def chunks(self, epoch: int, done: int = 0) -> Iterator[Chunk]:
+        """The chunks of an epoch, counted from 1, in an order that depends on seed and epoch alone.
+
+        Args:
+          epoch: Which.
+          done: How many of its steps are left out, at its beginning: whole chunks.
+
+        Raises:
+          DataError: An image cannot be decoded, or a worker died.
+        """
+        plan, self._epoch = self._plan, epoch
+        size = chunk_size(plan.steps, MAX_CHUNK_BYTES // (plan.share * int(np.prod(self.image_shape))))
+        seeds = augmentation_seeds(plan.seed, epoch, plan.steps)
+
+        def make(first: int) -> Chunk:
+            position = self._source.position(epoch - 1, first)
+            images = self._take(position, plan.share // self._source.train_piece, size)
+            batches = {name: images[name] for name in ("image", "label")}
+            return Chunk(self._devices.split(batches, plan.pieces, own=True), None, seeds[first : first + size])
+
+        yield from _ahead(make, range(done, plan.steps, size))
+
+    def evaluation(self) -> Iterator[Arrays]:
+        """The images to evaluate on, as arrays (batches, batch, ...) with a `mask` that tells what is real."""
+        start = self._source.position(self._epoch - 1, self._plan.steps)
+        per_batch = self._plan.test_batch // self._source.test_piece
+
+        def make(batch: int) -> Arrays:
+            return self._devices.split(self._take(start + batch * per_batch, per_batch, 1), own=True)
+
+        yield from _ahead(make, range(self._plan.test_batches))
+
+    def _take(self, position: int, pieces: int, batches: int) -> dict[str, np.ndarray]:
+        """The next `pieces` pieces of each of `batches` batches, as arrays (batches, batch, ...)."""
+        if position != self._position:  # the first one, or another than would have come next
+            self._pieces = read(replace(self._source, start=position))
+        try:
+            taken = [next(self._pieces) for _ in range(pieces * batches)]
+        except RuntimeError as error:  # Grain's, of a worker that has not reported an error of its own
+            raise DataError(f"a worker that decodes images ended: {one_line(error)}; try fewer --workers") from error
+        self._position = position + len(taken)
+        for name in (name for piece in taken for name in piece["skipped"]):
+            if name not in self._named:
+                self._named.add(name)
+                logging.getLogger(__name__).warning("left out: %s", name)
+        names = ("image", "label", "mask")
+        arrays = {name: np.concatenate([piece[name] for piece in taken]) for name in names}
+        return {name: array.reshape(batches, -1, *array.shape[1:]) for name, array in arrays.items()}
 
 
-def augmentation_seeds(seed: int, epoch: int, steps: int) -> np.ndarray:
-    """The seed of each step's augmentation, uint32 (steps,): as pure a function as `epoch_order`, and independent."""
-    return np.random.default_rng([seed, epoch, 1]).integers(2**32, size=steps, dtype=np.uint32)
+def _ahead(make: Callable[[int], Any], numbers: range) -> Iterator[Any]:
+    """What `make` makes of each number, in a thread that is one ahead of who takes it."""
+    thread, coming = ThreadPoolExecutor(1), deque()
+    try:
+        for number in numbers:
+            coming.append(thread.submit(make, number))
+            if len(coming) > 1:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()
+    finally:
+        thread.shutdown(cancel_futures=True)
 
 
-def chunk_size(steps: int) -> int:
-    """Steps per call: the largest divisor of an epoch's steps up to `MAX_CHUNK`, so that one program fits all chunks.
+def chunk_size(steps: int, limit: int = MAX_CHUNK) -> int:
+    """Steps per call: the largest divisor of an epoch's steps up to a limit, so that one program fits all chunks.
 
     >>> chunk_size(500), chunk_size(14), chunk_size(391), chunk_size(29)
     (25, 14, 23, 1)
     """
-    return next(size for size in range(min(MAX_CHUNK, steps), 0, -1) if steps % size == 0)
+    return largest_divisor(steps, max(1, min(limit, MAX_CHUNK)))
 
 
 def subset(split: dict[str, np.ndarray], count: int) -> dict[str, np.ndarray]:
@@ -104,7 +218,7 @@ def subset(split: dict[str, np.ndarray], count: int) -> dict[str, np.ndarray]:
     return {name: array[:count] for name, array in split.items()}
 
 
-def evaluation_images(dataset: Dataset, protocol: Protocol) -> dict[str, np.ndarray]:
+def evaluation_images(dataset: ArrayDataset, protocol: Protocol) -> dict[str, np.ndarray]:
     """What a protocol evaluates on: the first test images, or the last training images, which it does not train on."""
     if protocol.evaluate_on == "test":
         return subset(dataset.test, protocol.test_images)

@@ -14,7 +14,7 @@ from adamlab.data import Dataset
 from adamlab.training.build import build_program
 from adamlab.training.checkpoint import Checkpoints, Position
 from adamlab.training.cluster import agree
-from adamlab.training.feed import ArrayFeed
+from adamlab.training.feed import ArrayFeed, StreamFeed, make_feed
 from adamlab.training.optimizers import traced
 from adamlab.training.parallel import Devices
 from adamlab.training.step import Arrays
@@ -72,9 +72,8 @@ def train(
     """
     protocol, steps = config.protocol, config.protocol.steps_per_epoch
     devices = devices or Devices()
-    image_shape = dataset.train["image"].shape[1:]
-    program = build_program(config, dataset.num_classes, image_shape, dataset.mean, dataset.std, devices)
-    feed = ArrayFeed(dataset, config, devices)
+    feed = make_feed(dataset, config, devices)
+    program = build_program(config, dataset.num_classes, feed.image_shape, dataset.mean, dataset.std, devices)
     arguments = (np.int32(config.seed), traced(config))
     abstract = devices.abstract(jax.eval_shape(program.init, *arguments))
     restored = checkpoints.restore(config, abstract) if checkpoints else None
@@ -115,7 +114,12 @@ def train(
 
 
 def _train_epoch(
-    train_chunk: Callable, position: Position, state: Any, feed: ArrayFeed, steps: int, after_chunk: Callable
+    train_chunk: Callable,
+    position: Position,
+    state: Any,
+    feed: ArrayFeed | StreamFeed,
+    steps: int,
+    after_chunk: Callable,
 ) -> tuple[Position, Any]:
     """The position after the steps that an epoch still has, and the state there."""
     epoch, losses = position.epochs + 1, list(position.losses)
@@ -141,7 +145,7 @@ def _all_finite(state: Any) -> jax.Array:
     return jnp.stack([jnp.isfinite(leaf).all() for leaf in floats]).all()
 
 
-def _evaluate(evaluate: Callable, state: Any, feed: ArrayFeed) -> tuple[float, float]:
+def _evaluate(evaluate: Callable, state: Any, feed: ArrayFeed | StreamFeed) -> tuple[float, float]:
     """Mean loss and accuracy over the images that the masks count."""
     loss, correct, count = 0.0, 0, 0
     for batches in feed.evaluation():

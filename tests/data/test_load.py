@@ -6,13 +6,15 @@ import numpy as np
 import pytest
 
 import adamlab.data
-from adamlab.data import DataError, Dataset, cifar
+from adamlab.data import ArrayDataset, DataError, cifar
 from adamlab.data.dataset import channel_moments
 
 
-def test_unknown_name():
-    with pytest.raises(ValueError, match="one of auto, cifar10, cifar100, digits, synthetic, got 'mnist'"):
-        adamlab.data.load("mnist")
+def test_unknown_name(tmp_path):
+    with pytest.raises(
+        DataError, match=f"cifar01 is not prepared in {tmp_path}. auto, cifar10, .* need no preparation"
+    ):
+        adamlab.data.load("cifar01", tmp_path)
 
 
 def test_auto_takes_cifar10_where_it_can_be_had(cifar10, tmp_path):
@@ -36,7 +38,7 @@ def _dataset(image=None, label=None, **others):
     label = np.array([0, 1, 2, 0, 1, 2], np.int32) if label is None else label
     good = {"image": np.zeros((2, 4, 4, 3), np.uint8), "label": np.array([0, 2], np.int32)}
     settings = {"num_classes": 3, "mean": (0.5,) * 3, "std": (0.2,) * 3} | others
-    return Dataset("made up", good, {"image": image, "label": label}, **settings)
+    return ArrayDataset("made up", good, {"image": image, "label": label}, **settings)
 
 
 def test_dataset_is_frozen():

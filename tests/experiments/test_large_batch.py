@@ -77,6 +77,19 @@ def test_tuning_looks_at_training_images_that_are_not_trained_on():
     assert study == "cifar10-lawn-laptop-tuning"
 
 
+def test_devices_stand_in_the_configuration_where_they_decide_numbers_alone():
+    def cut(*arguments, devices=4):
+        parsed = large_batch.parse_arguments(["--optimizer=adam", "--batch-size=256,100", "--seeds=1", *arguments])
+        configs = large_batch.make_configs(parsed, "cifar10", PROTOCOLS["lawn-paper"], devices)
+        return [(config.microbatch, config.norm_group) for config in configs]
+
+    assert cut() == cut(devices=1) == [(None, None), (None, None)]
+    assert cut("--batch-norm=local") == [(None, 64), (None, 25)]
+    assert cut("--batch-norm=local", devices=1) == [(None, None), (None, None)]
+    # A batch that is not larger than a microbatch stays whole.
+    assert cut("--batch-norm=local", "--microbatch=128") == [(128, 32), (None, 25)]
+
+
 def test_grids_vary_what_an_optimizer_has():
     configs = configs_of("--optimizer=adam,adam_lawn", "--batch-size=256", "--free-epochs=0,1,5", "--seeds=1")
     assert [c.hyperparameters.free_epochs for c in configs if c.optimizer == "adam_lawn"] == [0, 1, 5]
@@ -166,7 +179,10 @@ def test_tuning_prints_the_best_setting_first_and_divergence_last(tmp_path):
             ["--optimizer=lars"],
             "--optimizer must be one of adam, adam_lawn, adamw, adamp, sgd, sgd_lawn, lamb_lawn, got",
         ),
-        (["--dataset=imagenet2012"], "invalid choice: 'imagenet2012'"),
+        (
+            ["--dataset=imagenet2012", "--data-dir=/nowhere"],
+            "imagenet2012 is not prepared in /nowhere. ImageNet has to",
+        ),
         (["--batch-size=many"], "--batch-size must be numbers separated by commas, got 'many'"),
         (["--batch-size=2.5"], "--batch-size must be whole numbers >= 1, got '2.5'"),
         (["--batch-size=0"], "--batch-size must be whole numbers >= 1, got '0'"),
@@ -174,9 +190,20 @@ def test_tuning_prints_the_best_setting_first_and_divergence_last(tmp_path):
         (["--optimizer=adam", "--free-epochs=1"], "--free-epochs is for adam_lawn, sgd_lawn, lamb_lawn, got adam"),
         (["--optimizer=adam_lawn", "--weight-decay=1"], "--weight-decay is for adam, adamw, adamp, sgd, sgd_lawn, got"),
         (["--free-epochs=-1"], "free_epochs must be a finite number >= 0, got -1.0"),
-        ([*SMALL, "--free-epochs=3"], "free_epochs + warmup_epochs must be less than the 3 epochs, got 3.0 + 0.1"),
+        (
+            [*SMALL, "--devices=1", "--free-epochs=3"],
+            "free_epochs + warmup_epochs must be less than the 3 epochs, got 3.0 + 0.1",
+        ),
         ([*SMALL, "--batch-size=500"], "batch_size must be at most the number of training images, 200, got 500"),
         (["--seeds=0"], "--seeds must be at least 1, got 0"),
+        (["--microbatch=0"], "microbatch must be at least 1, got 0"),
+        (
+            ["--batch-size=256", "--microbatch=100"],
+            "microbatch must divide the batch of 256, such as 64 or 128, got 100",
+        ),
+        (["--num-processes=2"], "--num-processes and --process-id need --coordinator=host:port, got None"),
+        ([*SMALL, "--devices=5"], "--devices must be from 1 to 4; JAX_NUM_CPU_DEVICES makes several of a CPU, got 5"),
+        ([*SMALL, "--devices=4"], "batch_size must be a multiple of the 4 devices, such as 48 or 52, got 50"),
     ],
 )
 def test_bad_input_gets_one_line_and_status_2(arguments, message, refusal):

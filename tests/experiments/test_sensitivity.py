@@ -228,7 +228,9 @@ def test_digits_in_place_of_cifar10_are_said_loudly(tmp_path):
     ("arguments", "message"),
     [
         (["--param=gamma"], "invalid choice: 'gamma' (choose from"),
-        (["--dataset=mnist"], "invalid choice: 'mnist'"),
+        (["--dataset=cifar01", "--data-dir=/nowhere"], "cifar01 is not prepared in /nowhere. auto, cifar10, cifar100"),
+        (["--dataset=digits", "--protocol=smoke", "--image-size=64"], "--image-size is for photographs, got digits"),
+        (["--dataset=digits", "--workers=-1"], "--workers must be at least 0, got -1"),
         (["--model=alexnet"], "--model must be one of plain20, resnet34, got 'alexnet'"),
         (["--model="], "--model must be one of plain20, resnet34, got ''"),
         (["--param=alpha", "--values=0"], "alpha must be a finite number > 0, got 0.0"),
@@ -248,7 +250,7 @@ def test_digits_in_place_of_cifar10_are_said_loudly(tmp_path):
         (["--param=free_epochs"], "of adam varies alpha, beta1, beta2, epsilon, got 'free_epochs'"),
         (["--optimizer=adam_lawn", "--param=free_epochs", "--values=-1"], "free_epochs must be a finite number >= 0"),
         (
-            ["--optimizer=adam_lawn", "--param=free_epochs", "--values=3", *SMALL],
+            ["--optimizer=adam_lawn", "--param=free_epochs", "--values=3", "--devices=1", *SMALL],
             "free_epochs must be at most the 2 epochs, got 3.0",
         ),
         (["--optimizer=adamp", "--epsilon-placement=inside"], "inside is for adam, adam_lawn and adamw, got adamp"),
@@ -259,7 +261,7 @@ def test_digits_in_place_of_cifar10_are_said_loudly(tmp_path):
         (["--batch-size=201", *SMALL], "batch_size must be at most the number of training images, 200, got 201"),
         (["--train-images=2000", *SMALL], "train_images must be at most 1437 for digits, got 2000"),
         (["--wrong"], "unrecognized arguments: --wrong"),
-        ([*SMALL, "--out=/proc/results"], "cannot write results to /proc/results"),
+        ([*SMALL, "--devices=1", "--out=/proc/results"], "cannot write results to /proc/results"),
         (["--dataset=cifar10", "--data-dir=/proc/data"], "cifar10"),
     ],
 )

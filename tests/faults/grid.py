@@ -26,6 +26,7 @@ from adamlab.hyperparameters import Hyperparameters
 from adamlab.records import run_folder
 from adamlab.training import feed
 from experiments.display import Display
+from experiments.execution import Execution
 from experiments.grid import run_grid
 from tests.faults.study import ROOT
 
@@ -51,7 +52,7 @@ class Watched(Display):
 def train(out: Path, hand: Hand = lambda run, epoch, step: None, minutes: float = 0) -> str:
     """Trains what is not trained yet, with a checkpoint after every step, and returns what a person would see."""
     display = Watched(hand)
-    run_grid(CONFIGS, DIGITS, out, display, minutes)
+    run_grid(CONFIGS, DIGITS, out, display, Execution(checkpoint_minutes=minutes))
     return display.text.getvalue()
 
 

@@ -1,5 +1,6 @@
 """Several devices, and batches in pieces, give the numbers of one device and a whole batch."""
 
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -9,14 +10,16 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from jax.sharding import PartitionSpec as P
 
 from adamlab import data, models
 from adamlab.config import Protocol, RunConfig, check_division
 from adamlab.hyperparameters import OPTIMIZERS, ConfigError
 from adamlab.training import build, feed, train
 from adamlab.training.checkpoint import Checkpoints
-from adamlab.training.optimizers import traced
-from adamlab.training.parallel import Devices
+from adamlab.training.optimizers import Recipe, traced
+from adamlab.training.parallel import AXIS, Devices
+from adamlab.training.step import make_init, make_train_step
 from tests.training import small
 
 CONFIG = RunConfig("digits", "small", Protocol("smoke", 200, test_images=70, batch_size=40, epochs=3, augment=True))
@@ -41,6 +44,20 @@ def alone(optimizer="adam", **options):
 )
 def test_devices_agree_with_one_over_50_steps(optimizer, count):
     small.assert_agree(small.train(Devices(count), optimizer), alone(optimizer))
+
+
+def test_a_step_exchanges_its_gradients_and_little_else():
+    """Besides them the loss, and of BatchNorm the moments, their gradients and the running averages."""
+    step = make_train_step(small.Net(axis_name=AXIS), Recipe(), small.NORMALISE, AXIS)
+    init = make_init(small.Net(), Recipe(), small.SHAPE)
+    state = jax.eval_shape(init, np.int32(0), small.hyperparameters("adam"))
+    batch = {name: array[: small.BATCH] for name, array in small.DATA.items()}
+    mapped = jax.shard_map(step, mesh=Devices(4).mesh, in_specs=(P(), P(AXIS)), out_specs=P(), check_vma=False)
+    program = jax.jit(mapped).lower(state, batch).as_text()
+    reduced = re.findall(r'"stablehlo.all_reduce".*?\}\) : \(tensor<([0-9x]*)f32>\)', program, re.DOTALL)
+    exchanged = sum(int(np.prod([int(side) for side in shape.split("x")[:-1]])) for shape in reduced)
+    params, stats = (sum(leaf.size for leaf in jax.tree.leaves(x)) for x in (state.params, state.batch_stats))
+    assert exchanged == params + 3 * stats + 1
 
 
 @pytest.mark.parametrize("optimizer", ["sgd_lawn", "adam_lawn"])

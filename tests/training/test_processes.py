@@ -1,6 +1,7 @@
 """Two real processes with two CPU devices each, on loopback: the numbers of one process; no hang when one is killed."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -28,30 +29,32 @@ run_main(large_batch.main, "experiments.large_batch")
 STUDY = ["--dataset=digits", "--protocol=smoke", "--optimizer=adam_lawn", "--batch-size=40", "--seeds=1"]
 
 
-def start(out, *arguments):
-    """Both processes of a job."""
+def start(out, *arguments, slurm=False):
+    """Both processes of a job, told of each other by the command line or as srun does it."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
+        port = probe.getsockname()[1]
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"}
-    job = [f"--out={out}", f"--coordinator={address}", "--num-processes=2", *arguments]
-    return [
-        subprocess.Popen(
-            [sys.executable, "-c", PROGRAM, *STUDY, *job, f"--process-id={number}"],
-            cwd=ROOT,
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for number in range(2)
-    ]
+    processes = []
+    for number in range(2):
+        if slurm:
+            job = []
+            tasks = {name: "2" for name in ("SLURM_NTASKS", "SLURM_STEP_NUM_TASKS")}
+            ids = {name: str(number) for name in ("SLURM_PROCID", "SLURM_LOCALID")}
+            environment |= tasks | ids | {"SLURM_JOB_ID": "1", "SLURM_STEP_NODELIST": "127.0.0.1"}
+            environment["JAX_COORDINATOR_PORT"] = str(port)
+        else:
+            job = [f"--coordinator=127.0.0.1:{port}", "--num-processes=2", f"--process-id={number}"]
+        command = [sys.executable, "-c", PROGRAM, *STUDY, f"--out={out}", *job, *arguments]
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        processes.append(subprocess.Popen(command, cwd=ROOT, env=environment, **pipes))
+    return processes
 
 
 def finish(processes):
     """What each of them printed on its two streams."""
     try:
-        return [process.communicate(timeout=240) for process in processes]
+        return [process.communicate(timeout=400) for process in processes]
     finally:
         for process in processes:
             process.kill()
@@ -105,7 +108,20 @@ def test_a_killed_process_ends_the_job_and_the_next_one_continues(tmp_path, monk
     assert ours in errors or jaxs in errors
     assert 3 <= epochs_recorded(tmp_path) < 60
 
-    assert "continued after epoch" in run_to_the_end(start(tmp_path, *study))
+    assert "continued after epoch" in run_to_the_end(start(tmp_path, *study, slurm=True))
+    assert_trained_as_by_one_process(tmp_path, monkeypatch)
+
+
+@pytest.mark.slow
+def test_a_signal_to_one_process_stops_both_at_the_same_step(tmp_path, monkeypatch):
+    processes = start(tmp_path, "--epochs=60")
+    while epochs_recorded(tmp_path) < 3:
+        time.sleep(0.05)
+    processes[1].send_signal(signal.SIGTERM)
+    outputs = finish(processes)
+    assert [process.returncode for process in processes] == [143, 143], outputs
+    assert all("Terminated. What is finished is kept" in errors for _, errors in outputs)
+    assert "continued after" in run_to_the_end(start(tmp_path, "--epochs=60"))
     assert_trained_as_by_one_process(tmp_path, monkeypatch)
 
 
@@ -124,5 +140,5 @@ def test_half_a_job_is_refused(arguments, message):
 
 
 def test_a_process_on_its_own_joins_nobody(monkeypatch):
-    monkeypatch.setenv("SLURM_NTASKS", "1")
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")
     join()

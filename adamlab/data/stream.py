@@ -1,0 +1,244 @@
+"""The images of a run from disk, in the order in which it wants them, decoded and cut by Grain's workers.
+
+What comes out is a pure function of seed, epoch and image, whatever the number of workers: a run that is continued,
+also in the middle of an epoch, sees the pixels that it would have seen.
+"""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import UnidentifiedImageError
+
+from adamlab.data.dataset import DataError, Records, StreamDataset, one_line
+from adamlab.data.order import epoch_order, largest_divisor
+from adamlab.data.photographs import available_cores
+from adamlab.data.pixels import center_crop, random_crop
+
+# Features that name an image, by whichever tensorflow-datasets calls it in a set.
+NAMES = ("file_name", "filename", "image/filename", "id")
+# Images that a worker hands over at once: enough to hide the handing over, few enough to keep what waits small.
+PIECE = 32
+
+
+class Plan(NamedTuple):
+    """Which images a process of a run wants, and how.
+
+    A step's batch is cut into `pieces`, and each of them is shared out to the processes, as `Devices.split` does.
+
+    Args:
+      dataset: The data set.
+      seed: Decides order, crops and flips.
+      size: Side of the images, in pixels.
+      augment: Whether training images are cropped and flipped at random; else they are cut as for evaluation.
+      train_images: The first ones of the training split, to train on.
+      batch_size: Images of a step.
+      pieces: Into how many pieces a batch is cut.
+      held_out: Whether to evaluate on the last training images in place of test images.
+      test_images: How many to evaluate on.
+      test_batch: Images of one process in a batch to evaluate.
+      process: This process' number.
+      processes: How many there are.
+    """
+
+    dataset: StreamDataset
+    seed: int
+    size: int
+    augment: bool
+    train_images: int
+    batch_size: int
+    pieces: int
+    held_out: bool
+    test_images: int
+    test_batch: int
+    process: int = 0
+    processes: int = 1
+
+    @property
+    def steps(self) -> int:
+        """Training steps in an epoch."""
+        return self.train_images // self.batch_size
+
+    @property
+    def share(self) -> int:
+        """Images of a step that are this process'."""
+        return self.batch_size // self.processes
+
+    @property
+    def test_batches(self) -> int:
+        """Batches to evaluate, the last one filled up."""
+        return -(-self.test_images // (self.test_batch * self.processes))
+
+    def order(self, epoch: int) -> np.ndarray:
+        """The process' share of the images of each step, int32 (steps, share), as places in the training split."""
+        return _order(self.seed, epoch, self.train_images, self.batch_size, self.pieces, self.process, self.processes)
+
+    def evaluated(self, batch: int) -> np.ndarray:
+        """The process' share of a batch to evaluate, as places in its split; what fills the last one up has -1."""
+        split_size = self.dataset.train_size if self.held_out else self.test_images
+        first = (batch * self.processes + self.process) * self.test_batch
+        places = np.arange(first, first + self.test_batch)
+        return np.where(places < self.test_images, places + split_size - self.test_images, -1)
+
+
+@lru_cache(maxsize=2)
+def _order(
+    seed: int, epoch: int, images: int, batch_size: int, pieces: int, process: int, processes: int
+) -> np.ndarray:
+    steps = images // batch_size
+    order = epoch_order(seed, epoch, images, steps, batch_size)
+    return order.reshape(steps, pieces, processes, -1)[:, :, process].reshape(steps, -1)
+
+
+@dataclass
+class Source:
+    """What a process reads from the first epoch on, in pieces: training images, then those to evaluate, and so on.
+
+    Args:
+      plan: Which images.
+      epochs: After how many it ends.
+      start: Pieces that are left out at the beginning.
+    """
+
+    plan: Plan
+    epochs: int
+    start: int = 0
+    _readers: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def train_piece(self) -> int:
+        """Images in a piece of a step."""
+        return largest_divisor(self.plan.share, PIECE)
+
+    @property
+    def test_piece(self) -> int:
+        """Images in a piece of a batch to evaluate."""
+        return largest_divisor(self.plan.test_batch, PIECE)
+
+    def position(self, epoch: int, step: int) -> int:
+        """The piece at which a step of an epoch begins, both counted from 0; after the last step, the evaluation."""
+        plan = self.plan
+        per_step, per_batch = plan.share // self.train_piece, plan.test_batch // self.test_piece
+        return epoch * (plan.steps * per_step + plan.test_batches * per_batch) + step * per_step
+
+    def __len__(self) -> int:
+        return self.position(self.epochs, 0) - self.start
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """A piece: `image`, uint8 (n, size, size, 3), `label`, int32 (n,), `mask`, bool (n,), and `skipped`, names."""
+        plan = self.plan
+        epoch, place = divmod(self.start + index, self.position(1, 0))
+        test = place - self.position(0, plan.steps)
+        if test < 0:
+            step, first = divmod(place * self.train_piece, plan.share)
+            places = plan.order(epoch + 1)[step, first : first + self.train_piece]
+            return self._read(plan.dataset.train, places, epoch + 1 if plan.augment else None, substitute=True)
+        batch, first = divmod(test * self.test_piece, plan.test_batch)
+        places = plan.evaluated(batch)[first : first + self.test_piece]
+        records = plan.dataset.train if plan.held_out else plan.dataset.test
+        return self._read(records, places, None, substitute=False)
+
+    def first_training_images(self, count: int) -> dict[str, Any]:
+        """Some images of the training split, cut as for evaluation: always the same."""
+        return self._read(self.plan.dataset.train, np.arange(count), None, substitute=True)
+
+    def _read(self, records: Records, places: np.ndarray, epoch: int | None, substitute: bool) -> dict[str, Any]:
+        """Images at those places, at random in an epoch or their centres; none where the place is below 0.
+
+        For one that cannot be decoded the next one that can stands in, or it is masked, so that no other counts twice.
+        """
+        plan, size = self.plan, self.plan.size
+        piece = {
+            "image": np.zeros((len(places), size, size, 3), np.uint8),
+            "label": np.zeros(len(places), np.int32),
+            "mask": places >= 0,
+        }
+        skipped = []
+        for row in np.flatnonzero(piece["mask"]):
+            candidates = [places[row]]
+            if substitute:
+                candidates = ((places[row] + ahead) % plan.train_images for ahead in range(plan.train_images))
+            for place in map(int, candidates):
+                try:
+                    key = None if epoch is None else (plan.seed, epoch, 2, place)
+                    piece["image"][row], piece["label"][row] = self._decode(records, place, key)
+                    break
+                except DataError as error:
+                    if not plan.dataset.skip_corrupt:
+                        raise
+                    skipped.append(str(error))
+            else:
+                piece["mask"][row] = False
+        if substitute and not piece["mask"].all():
+            raise DataError(f"no training image of {plan.dataset.name} can be decoded; last: {skipped[-1]}")
+        return piece | {"skipped": tuple(skipped)}
+
+    def _decode(self, records: Records, place: int, key: tuple[int, ...] | None) -> tuple[np.ndarray, int]:
+        """An image at random, or its centre, and its label."""
+        from tensorflow_datasets.proto import tf_example_pb2
+
+        name = "unknown"
+        try:
+            record = self._reader(records)[place]
+            features = tf_example_pb2.Example.FromString(record).features.feature  # pyright: ignore[reportAttributeAccessIssue]
+            name = next((features[n].bytes_list.value[0].decode() for n in NAMES if n in features), name)
+            label = features[records.label].int64_list.value[0]
+            if not 0 <= label < self.plan.dataset.num_classes:
+                raise ValueError(f"label {label} of {self.plan.dataset.num_classes} classes")
+            encoded = features[records.image].bytes_list.value[0]
+            if key is None:
+                return center_crop(encoded, self.plan.size), label
+            return random_crop(encoded, self.plan.size, np.random.default_rng(key)), label
+        except Exception as error:  # whatever array_record, protobuf and Pillow raise for what they cannot read
+            shard = int(np.searchsorted(np.cumsum(records.sizes), place, "right"))
+            record = place - sum(records.sizes[:shard])
+            where = f"record {record} of {records.paths[shard]}, file name {name}"
+            # Pillow's own message would name an object in memory, and so each time another.
+            reason = "it is no image" if isinstance(error, UnidentifiedImageError) else one_line(error)
+            raise DataError(f"{where}, cannot be decoded: {reason}") from None
+
+    def _reader(self, records: Records) -> Any:
+        """Opens each file when it is first needed, in the process that needs it."""
+        if records.paths[0] not in self._readers:
+            from array_record.python.array_record_data_source import ArrayRecordDataSource
+
+            parts = [f"{path}[0:{size}]" for path, size in zip(records.paths, records.sizes, strict=True)]
+            self._readers[records.paths[0]] = ArrayRecordDataSource(parts)
+        return self._readers[records.paths[0]]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_readers": {}}
+
+
+def read(source: Source) -> Iterator[dict[str, Any]]:
+    """The pieces of a source in their order, made in Grain's workers; the iterator's end or `close` ends them."""
+    import grain
+    from absl import flags
+
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()  # Grain 0.2.18 asks for one of its own: github.com/google/grain/issues/1355
+    workers = source.plan.dataset.workers
+    threads = 1 if workers else available_cores()
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
+    pieces = grain.MapDataset.source(source).to_iter_dataset(options)
+    return iter(pieces.mp_prefetch(grain.MultiprocessingOptions(workers), _start_worker) if workers else pieces)
+
+
+def _start_worker(worker: int, workers: int) -> None:
+    """Ties a worker to its parent: Ctrl-C is the parent's to handle, and if that is killed, the worker goes too."""
+    import multiprocessing
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+
+    def follow() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()

@@ -1,0 +1,63 @@
+"""How much memory a training step of a large batch takes, whole and in microbatches: what XLA's compiler plans.
+
+  python -m benchmarks.memory                                      batch 10,000 of 32x32 images
+  python -m benchmarks.memory --net=resnet50 --side=224 --batch=16000 --microbatch=0,250
+
+Nothing is trained and no batch is made: each program is compiled and asked for the size of its temporary buffers, which
+hold activations and gradients, and of its arguments, the state and the batch itself. Compiling takes as long as a first
+start; a net on a CPU takes other formulations of its convolutions than on a GPU, and so other buffers.
+"""
+
+import argparse
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from rich.console import Console
+from rich.table import Table
+
+from adamlab import models
+from adamlab.config import PROTOCOLS, RunConfig, check_division, override
+from adamlab.training.optimizers import Recipe, traced
+from adamlab.training.step import Normalisation, make_init, make_train_step
+
+GIB = 2**30
+
+
+def measure(net: str, side: int, batch: int, microbatch: int) -> tuple[float, float]:
+    """GiB of temporary buffers and of arguments of one compiled step of Adam-LAWN; microbatch 0 is the whole batch."""
+    check_division(batch, microbatch or batch)
+    model = models.create(net, 1000 if side >= 128 else 10)
+    recipe, shape = Recipe("adam_lawn", "phases"), (side, side, 3)
+    config = RunConfig("none", net, override(PROTOCOLS["lawn-smoke"]), optimizer="adam_lawn")
+    step = make_train_step(model, recipe, Normalisation((0.5,) * 3, (0.25,) * 3), pieces=batch // (microbatch or batch))
+    state = jax.eval_shape(make_init(model, recipe, shape), jnp.int32(0), traced(config))
+    images = {
+        "image": jax.ShapeDtypeStruct((batch, *shape), jnp.uint8),
+        "label": jax.ShapeDtypeStruct((batch,), jnp.int32),
+    }
+    planned = jax.jit(step, donate_argnums=0).lower(state, images).compile().memory_analysis()
+    return planned.temp_size_in_bytes / GIB, planned.argument_size_in_bytes / GIB
+
+
+def main() -> None:
+    """Prints one row per net and microbatch."""
+    parser = argparse.ArgumentParser("python -m benchmarks.memory", description=__doc__.splitlines()[0])
+    numbers = partial(str.split, sep=",")
+    parser.add_argument("--net", type=numbers, default=["plain20", "resnet34"], metavar="NET,...")
+    parser.add_argument("--side", type=int, default=32, help="of the images, in pixels (default: 32)")
+    parser.add_argument("--batch", type=int, default=10_000, help="images per step (default: 10000)")
+    parser.add_argument("--microbatch", type=numbers, default=["0", "1000", "250"], metavar="M,...", help="0 is none")
+    arguments = parser.parse_args()
+    device = jax.devices()[0].device_kind
+    title = f"batch {arguments.batch:,} of {arguments.side}x{arguments.side}, compiled for {device}"
+    table = Table("net", "microbatch", "temporary, GiB", "state and batch, GiB", title=title)
+    for net in arguments.net:
+        for microbatch in map(int, arguments.microbatch):
+            temporary, held = measure(net, arguments.side, arguments.batch, microbatch)
+            table.add_row(net, f"{microbatch or 'whole'}", f"{temporary:.2f}", f"{held:.2f}")
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()

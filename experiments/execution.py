@@ -1,0 +1,62 @@
+"""How a study's runs are carried out, in this process or in one that an engine starts. It decides no number."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from adamlab.command import make_deterministic
+
+# Imported where they are needed: what a study refuses, it refuses before that.
+if TYPE_CHECKING:
+    from adamlab.data import Dataset
+    from adamlab.training.parallel import Devices
+
+
+@dataclass(frozen=True)
+class Execution:
+    """What all runs of a study share that is not in their configurations.
+
+    Args:
+      data_dir: Where the data are, as for `adamlab.data.load`, which has the next two as well.
+      workers: Processes that decode what is streamed.
+      skip_corrupt: Whether what cannot be decoded is left out.
+      devices: How many a batch is split over; None for all that a process sees.
+      spmd: What maps a step over several.
+      deterministic: Whether a GPU gives the same bits at every start.
+      checkpoint_minutes: How long training goes on within an epoch without a checkpoint.
+    """
+
+    data_dir: Path | None = None
+    workers: int | None = None
+    skip_corrupt: bool = False
+    devices: int | None = None
+    spmd: str = "pmap"
+    deterministic: bool = False
+    checkpoint_minutes: float = 10.0
+
+    def load(self, name: str) -> "Dataset":
+        """The data set of that name.
+
+        Raises:
+          DataError: It is missing or damaged.
+        """
+        from adamlab.data import load
+
+        return load(name, self.data_dir, self.workers, self.skip_corrupt)
+
+    def prepare(self) -> None:
+        """Sets what must be set before JAX starts."""
+        if self.deterministic:
+            make_deterministic()
+
+    def find_devices(self) -> "Devices":
+        """The devices of this process or job; JAX starts.
+
+        Raises:
+          ConfigError: There are no such devices.
+        """
+        import jax
+
+        from adamlab.training.parallel import Devices
+
+        return Devices(jax.device_count() if self.devices is None else self.devices, self.spmd)

@@ -1,0 +1,161 @@
+"""The numbers behind the figures as tables of text: what was run, what came out beside what the papers print, where."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Sequence
+from statistics import mean, stdev
+from typing import NamedTuple
+
+from adamlab.claims import published
+from adamlab.config import RunConfig
+from adamlab.hyperparameters import MAGNITUDE, OPTIMIZERS
+from adamlab.records import Run
+from plots.cells import cell_of, final, rank
+from plots.ranking import INDICES, METRICS, curves, index_rows
+from plots.sensitivity import group, select
+from plots.studies import setting, span
+from plots.style import format_value
+
+
+class Table(NamedTuple):
+    """A table of text.
+
+    Args:
+      caption: What it shows.
+      header: The titles of its columns.
+      rows: As many cells each; the first one names the row.
+    """
+
+    caption: str
+    header: list[str]
+    rows: list[list[str]]
+
+
+def tables(runs: list[Run]) -> list[Table]:
+    """All of one study: last epochs and sensitivity indices, or accuracies by batch size."""
+    if runs[0].config.protocol.schedule == "phases":
+        return [accuracies(runs)]
+    models = sorted({run.config.model for run in runs})
+    found = [(model, name) for model in models for name in OPTIMIZERS if _has(runs, model, name)]
+    last = [last_epoch(runs, model, name, study) for model, name in found for study in ("magnitude", "perturbation")]
+    return [table for table in last if table.rows] + [
+        table for model, name in found for metric in METRICS if (table := indices(runs, model, name, metric)).rows
+    ]
+
+
+def _has(runs: list[Run], model: str, optimizer: str) -> bool:
+    return any((run.config.model, run.config.optimizer) == (model, optimizer) for run in runs)
+
+
+def what_was_run(runs: list[Run]) -> Table:
+    """A row per network and optimizer: how much was trained on what, and how it ended."""
+    groups: dict[tuple[str, str], list[Run]] = defaultdict(list)
+    for run in sorted(runs, key=lambda run: rank(cell_of(run))):
+        groups[run.config.model, OPTIMIZERS[run.config.optimizer].title].append(run)
+    rows = []
+    for (model, optimizer), found in groups.items():
+        protocols, settings = [run.config.protocol for run in found], Counter(setting(run) for run in found)
+        endings = Counter(run.ending for run in found)
+        rows.append(
+            [
+                f"{model}, {optimizer}",
+                found[0].config.dataset,
+                span(protocol.train_images for protocol in protocols),
+                span(protocol.batch_size for protocol in protocols),
+                span(protocol.epochs for protocol in protocols),
+                str(len(settings)),
+                span(settings.values()),
+                ", ".join(f"{count} {ending}" for ending, count in endings.items()),
+            ]
+        )
+    header = ["", "data set", "training images", "batch", "epochs", "settings", "seeds each", "runs"]
+    return Table("What was run", header, rows)
+
+
+def last_epoch(runs: list[Run], model: str, optimizer: str, study: str) -> Table:
+    """A row per value of each hyperparameter: losses and accuracy after the last epoch, and the paper's accuracy."""
+    rows = []
+    for parameter in MAGNITUDE:
+        default = getattr(OPTIMIZERS[optimizer].defaults, parameter)
+        for value, seeds in group(select(runs, model, parameter, study, optimizer), parameter).items():
+            papers = published.SENSITIVITY.get((model, value)) if (parameter, optimizer) == ("alpha", "adam") else None
+            rows.append(
+                [
+                    f"{parameter} {format_value(value)}{', default' if value == default else ''}",
+                    _spread(seeds, "train_loss", "{:.4f}"),
+                    _spread(seeds, "test_loss", "{:.4f}"),
+                    _spread(seeds, "test_accuracy", "{:.2f}", 100),
+                    f"about {papers:g}" if papers and study == "magnitude" else "",
+                    _seeds(seeds),
+                ]
+            )
+    change = "one hyperparameter varies" if study == "magnitude" else "one hyperparameter is perturbed"
+    caption = f"{model}, {OPTIMIZERS[optimizer].title}, when {change}: last epoch, mean ± standard deviation over seeds"
+    header = ["", "training loss", "test loss", "test accuracy, %", "the paper's, %", "seeds"]
+    return Table(caption, header, rows)
+
+
+def indices(runs: list[Run], model: str, optimizer: str, metric: str) -> Table:
+    """A row per hyperparameter: its sensitivity indices with intervals."""
+    found = curves(runs, model, optimizer, metric)
+    what = f"{model}, {OPTIMIZERS[optimizer].title}, {METRICS[metric]}"
+    caption = f"{what}: sensitivity indices in nats, with 95 % bootstrap intervals over seeds where there are several"
+    return Table(caption, ["", *INDICES, "share"], index_rows(found) if found else [])
+
+
+def accuracies(runs: list[Run]) -> Table:
+    """A row per setting of each network, optimizer and batch size: accuracy, the paper's accuracy, losses."""
+    settings: dict[RunConfig, list[Run]] = defaultdict(list)
+    for run in sorted(runs, key=lambda run: rank(cell_of(run))):
+        settings[setting(run)].append(run)
+    rows = []
+    for config, seeds in settings.items():
+        batch_size, h = config.protocol.batch_size, config.hyperparameters
+        names = ("alpha", "weight_decay", "free_epochs", "warmup_epochs")
+        papers = published.LAWN.get((config.dataset, config.optimizer), {}).get(batch_size)
+        rows.append(
+            [
+                f"{config.model}, {OPTIMIZERS[config.optimizer].title}, batch {batch_size:,}",
+                ", ".join(f"{name} {format_value(getattr(h, name))}" for name in names if getattr(h, name)),
+                _spread(seeds, "test_accuracy", "{:.2f}", 100),
+                f"{papers:.2f}" if papers else "",
+                _spread(seeds, "test_loss", "{:.3f}"),
+                _spread(seeds, "train_loss", "{:.3f}"),
+                _seeds(seeds),
+            ]
+        )
+    caption = "Last epoch, mean ± standard deviation over seeds; the paper's are for VGG-19 (ImageNet: ResNet-50)"
+    header = ["", "hyperparameters", "test accuracy, %", "the paper's, %", "test loss", "training loss", "seeds"]
+    return Table(caption, header, rows)
+
+
+def provenance(runs: list[Run]) -> Table:
+    """A row per commit, device and set of versions that runs are from."""
+    sources: Counter[tuple[str, str, str, str]] = Counter()
+    for run in runs:
+        source = run.provenance
+        versions = ", ".join(f"{name} {version}" for name, version in source.get("versions", {}).items())
+        sources[_text(source, "commit"), _text(source, "device"), _text(source, "system"), versions] += 1
+    rows = [
+        [commit, str(count), device, system, versions] for (commit, device, system, versions), count in sources.items()
+    ]
+    return Table("Where the runs are from", ["commit", "runs", "device", "system", "versions"], rows)
+
+
+def _text(source: dict, name: str) -> str:
+    return str(source.get(name) or "unknown")
+
+
+def _spread(runs: Sequence[Run], metric: str, text: str, factor: float = 1) -> str:
+    """`0.1234 ± 0.0056`, of the runs that finished."""
+    numbers = [factor * number for number in final(runs, metric)]
+    if not numbers:
+        return "-"
+    show: Callable[[float], str] = text.format
+    return show(mean(numbers)) + (f" ± {show(stdev(numbers))}" if len(numbers) > 1 else "")
+
+
+def _seeds(runs: Sequence[Run]) -> str:
+    """`3`, or `2, 1 diverged`: how many the numbers are of, and those which they are not."""
+    endings = Counter(run.ending for run in runs)
+    finished = endings.pop("finished", 0)
+    return ", ".join([str(finished), *(f"{count} {ending}" for ending, count in endings.items())])

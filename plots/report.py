@@ -1,0 +1,178 @@
+"""One page with all that records say: what was run, the papers' claims, figures, tables, indices, provenance.
+
+  python -m plots.report results -o report.html            every study below results/
+  python -m plots.report results docs/results              of several folders; writes report.html
+
+The page needs nothing else, no network and no script: figures are in it. The same records give the same page.
+Beside each figure stands what the papers claim of it, and what comes of that in our records (adamlab/claims).
+"""
+
+import base64
+import io
+import re
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from adamlab.claims import CLAIMS, PAPERS, Claim, Judgement, judge
+from adamlab.claims.words import by_seed, decisive, describe
+from adamlab.command import Parser, run_main
+from adamlab.records import RecordsError, Run, write_whole
+from plots.studies import gather
+
+# matplotlib is imported where it is needed: --help does not wait for it.
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from plots.numbers import Table
+
+DPI = 150
+# What the papers say of a figure, by the beginning of its name; of others they say nothing.
+SAID = {
+    "figure1-training-loss": ("S2", "S3", "S4", "S5", "S6", "S7", "S8"),
+    "figure2-perturbation": ("S1",),
+    "figure3-test-loss": ("S10", "S11", "S13", "S14"),
+    "figure4-test-accuracy": ("S9", "S10", "S11", "S12", "S13"),
+    "figure-ranking": ("S2",),
+    "figure1-batch-size": ("L1", "L2", "L3", "L4", "L5", "L8"),
+    "figure-free-epochs": ("L6",),
+    "figure-flattening": ("L7",),
+}
+GREEK = {r"\alpha": "alpha", r"\beta_1": "beta1", r"\beta_2": "beta2", r"\epsilon": "epsilon", r"E_{free}": "E_free"}
+
+
+class Picture(NamedTuple):
+    """A figure of the page.
+
+    Args:
+      title: Its heading.
+      alt: What it shows, for who does not see it.
+      source: The image as a data URI, with its size in pixels.
+      claims: What a paper says of it, with the verdict of this study.
+    """
+
+    title: str
+    alt: str
+    source: str
+    width: int
+    height: int
+    claims: list[tuple[Claim, str]]
+
+
+class Study(NamedTuple):
+    """A section of the page."""
+
+    name: str
+    what: "Table"
+    pictures: list[Picture]
+    tables: "list[Table]"
+    provenance: "Table"
+    note: str
+
+
+def compose(runs: list[Run]) -> "dict[str, Figure]":
+    """The figures of one study; none of a tuning study, whose numbers are no results."""
+    from plots import large_batch, sensitivity
+
+    if runs[0].config.protocol.evaluate_on != "test":
+        return {}
+    return (large_batch.compose if runs[0].config.protocol.schedule == "phases" else sensitivity.compose_all)(runs)
+
+
+def make_picture(name: str, figure: "Figure", verdicts: dict[str, str]) -> Picture:
+    """The figure as a PNG of 128 colours, a third of a full one's size."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI)
+    image = Image.open(buffer).convert("RGB").quantize(128)
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    source = f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+    title, *notes = (plain(text.get_text()) for text in figure.texts)
+    panels = dict.fromkeys(plain(axes.get_title()) for axes in figure.axes if axes.get_title())
+    alt = f"{title}. {' '.join(notes)}. Panels: {'; '.join(panels)}. The tables below have the numbers."
+    said = next((names for start, names in SAID.items() if name == start or name.startswith(f"{start}-plain")), ())
+    claims = [(claim, verdicts.get(claim.name, "not run")) for claim in CLAIMS if claim.name in said]
+    return Picture(title, alt, source, image.width, image.height, claims)
+
+
+def plain(text: str) -> str:
+    r"""A label without mathematics.
+
+    >>> plain(r"plain20, $\beta_1$")
+    'plain20, beta1'
+    """
+    return re.sub(r"\$(.*?)\$", lambda found: GREEK.get(found[1], found[1].strip("\\")), text).replace("\n", " ")
+
+
+def make_study(name: str, runs: list[Run], judgements: list[Judgement]) -> Study:
+    """One study's section."""
+    from matplotlib import rc_context
+
+    from plots import numbers, style
+
+    verdicts = {judgement.claim.name: judgement.verdict for judgement in judgements}
+    with rc_context(style.RC):
+        pictures = [make_picture(name, figure, verdicts) for name, figure in compose(runs).items()]
+    notes = []
+    if runs[0].config.dataset not in ("cifar10", "cifar100", "imagenet2012"):
+        notes.append("This is not a data set of the papers: no claim is judged by it.")
+    if runs[0].config.protocol.evaluate_on != "test":
+        notes.append("Tuning, evaluated on held-out training images: no test image was seen, no claim is judged by it.")
+    told = [table for table in numbers.tables(runs) if table.rows]
+    return Study(name, numbers.what_was_run(runs), pictures, told, numbers.provenance(runs), " ".join(notes))
+
+
+def render(studies: dict[str, list[Run]]) -> str:
+    """The page.
+
+    Args:
+      studies: The runs of each study, by the name that it shall have.
+    """
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    judged = {name: judge(name, runs) for name, runs in studies.items()}
+    by_claim = {claim: [j for found in judged.values() for j in found if j.claim == claim] for claim in CLAIMS}
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    counts = Counter(verdict for found in by_claim.values() for verdict in {j.verdict for j in found} or {"not run"})
+    return environment.get_template("report.html.jinja").render(
+        claims=by_claim,
+        papers=PAPERS,
+        counts={verdict: counts[verdict] for verdict in ("reproduced", "contradicted", "inconclusive", "not run")},
+        studies=[make_study(name, runs, judged[name]) for name, runs in studies.items()],
+        describe=describe,
+        decisive=decisive,
+        by_seed=by_seed,
+        state=lambda number, judgement: number.state(sum(bool(n.samples) for n in judgement.numbers)),
+        folders=lambda number: list(dict.fromkeys(run.folder.as_posix() for run in number.runs)),
+    )
+
+
+def main() -> None:
+    """Writes the page that the command line asks for, and prints its path."""
+    parser = Parser("plots.report", __doc__)
+    parser.add_argument(
+        "results", type=Path, nargs="+", metavar="RESULTS", help="results folders: studies, or any above"
+    )
+    parser.add_argument(
+        "-o", "--out", type=Path, metavar="FILE", default=Path("report.html"), help="(default: report.html)"
+    )
+    arguments = parser.parse_args()
+    page = render(gather(arguments.results))
+    try:
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(arguments.out, page)
+    except OSError as error:
+        raise RecordsError(f"cannot write the report to {arguments.out}: {error.strerror}") from None
+    print(arguments.out)
+
+
+if __name__ == "__main__":
+    run_main(main, "plots.report")

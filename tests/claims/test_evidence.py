@@ -1,0 +1,154 @@
+"""Numbers, intervals and states against scipy and by hand; which runs are judged together."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from adamlab.claims import CLAIMS, evidence, judge
+from adamlab.claims.evidence import Number, compare, split, verdict
+from adamlab.claims.words import decisive, describe
+from adamlab.config import PROTOCOLS, RunConfig
+from adamlab.hyperparameters import OPTIMIZERS, Hyperparameters
+from tests.claims.worlds import gupta, madan, write_run
+
+INF = math.inf
+
+
+def number(samples, region, unit="points"):
+    return Number("it", unit, region, tuple(samples), ())
+
+
+def test_interval_is_that_of_the_paired_t_test():
+    ours, theirs = np.array([3.0, 4.0, 6.0]), np.array([1.0, 3.0, 2.0])
+    expected = stats.ttest_rel(ours, theirs).confidence_interval(0.95)
+    np.testing.assert_allclose(number(ours - theirs, (0, INF)).interval(), expected)
+
+
+@pytest.mark.parametrize(
+    ("samples", "region", "state"),
+    [
+        # The 95 % interval of 1, 2, 3 is 2 -+ 4.303 / sqrt(3) = [-0.48, 4.48]; of 9, 10, 11 it is [7.52, 12.48].
+        ([1, 2, 3], (-1, 5), "holds"),
+        ([1, 2, 3], (0, INF), "open"),
+        ([1, 2, 3], (-INF, 0), "open"),
+        ([9, 10, 11], (0, INF), "holds"),
+        ([9, 10, 11], (-INF, 7), "fails"),
+        ([9, 10, 11], (13, INF), "fails"),
+        ([9, 10, 11], (8, 9), "open"),
+        ([5], (0, INF), "open"),
+        ([-5], (0, INF), "open"),
+        ([], (0, INF), "missing"),
+    ],
+)
+def test_states(samples, region, state):
+    assert number(samples, region).state() == state
+
+
+def test_a_claim_with_many_numbers_needs_a_clearer_failure():
+    # At 1 - 5 %/10, t with 2 degrees of freedom is 14.09: the interval of 9, 10, 11 is [1.87, 18.13].
+    clear = number([9, 10, 11], (-INF, 7))
+    assert clear.state(1) == "fails"
+    assert clear.state(10) == "open"
+    np.testing.assert_allclose(clear.interval(1 - 0.05 / 10), (1.865, 18.135), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("states", "expected"),
+    [
+        ("", "not run"),
+        ("mm", "not run"),
+        ("hh", "reproduced"),
+        ("hm", "inconclusive"),
+        ("ho", "inconclusive"),
+        ("hf", "contradicted"),
+        ("fm", "contradicted"),
+    ],
+)
+def test_verdict(states, expected):
+    kinds = {
+        "h": number([90, 100, 110], (0, INF)),
+        "f": number([90, 100, 110], (-INF, 0)),
+        "o": number([-1, 1, 3], (0, INF)),
+        "m": number([], (0, INF)),
+    }
+    assert verdict([kinds[state] for state in states]) == expected
+
+
+def test_seeds_are_paired_and_those_without_a_partner_left_out(tmp_path):
+    runs = madan(tmp_path, seeds=(0, 1, 2, 3), only=[("plain20", None, None), ("plain20", "alpha", 1e-2)])
+    one = {run.config.seed: run for run in runs if run.config.setting == "default" and run.config.seed != 1}
+    other = {run.config.seed: run for run in runs if run.config.setting != "default" and run.config.seed != 2}
+    found = compare("it", "points", (0, INF), [one, other], lambda a, b: 10 * a.config.seed + b.config.seed)
+    assert found.samples == (0, 33)
+    assert [run.config.seed for run in found.runs] == [0, 0, 3, 3]
+
+
+def test_a_run_that_diverged_counts_as_a_guess(tmp_path):
+    config = RunConfig("cifar10", "plain20", PROTOCOLS["paper"], Hyperparameters(alpha=0.1))
+    epochs = [{"epoch": 1, "train_loss": 1.0, "test_loss": 4.0, "test_accuracy": 0.3}]
+    run = write_run(tmp_path, config, epochs, "diverged")
+    assert evidence.accuracy(run) == 10
+    assert evidence.training_loss(run) == evidence.test_loss(run) == math.log(math.log(10))
+    np.testing.assert_allclose(evidence.training_curve(run), np.log([1.0] + [math.log(10)] * 14))
+    at_once = write_run(tmp_path / "at-once", config, [], "diverged")
+    np.testing.assert_allclose(evidence.test_curve(at_once), np.log([math.log(10)] * 15))
+
+
+def test_runs_of_another_protocol_precision_or_batch_are_not_compared(tmp_path):
+    paper = madan(tmp_path / "a", seeds=(0,), only=[("plain20", None, None)])
+    bf16 = madan(tmp_path / "b", seeds=(0,), only=[("plain20", None, None)], precision="bf16")
+    laptop = madan(tmp_path / "c", seeds=(0,), only=[("plain20", None, None)], protocol=PROTOCOLS["laptop"])
+    studies = split("all", paper + bf16 + laptop)
+    assert [study.scope for study in studies] == [
+        "the paper's protocol",
+        "the paper's protocol, bf16",
+        "reduced: 3,000 images, 5 epochs",
+    ]
+    # Batch sizes are what a study of them compares.
+    assert len(split("lawn", gupta(tmp_path / "d", seeds=(0,)))) == 1
+
+
+def test_tuning_digits_variants_and_unfinished_runs_are_not_judged(tmp_path):
+    config = RunConfig("cifar10", "resnet34", PROTOCOLS["paper"])
+    left_out = [
+        replace(config, dataset="digits"),
+        replace(config, dataset="cifar100"),  # the sensitivity paper has CIFAR-10 alone
+        replace(config, stem="cifar"),
+        replace(config, epsilon_placement="inside"),
+        replace(config, protocol=replace(config.protocol, evaluate_on="validation")),
+    ]
+    epochs = [{"epoch": 1, "train_loss": 1.0, "test_loss": 1.0, "test_accuracy": 0.3}]
+    runs = [write_run(tmp_path / str(place), config, epochs) for place, config in enumerate(left_out)]
+    unfinished = replace(write_run(tmp_path / "unfinished", config, epochs), outcome=None)
+    assert split("none", [*runs, unfinished]) == []
+    assert judge("none", [*runs, unfinished]) == []
+
+
+def test_at_the_papers_protocol_all_of_its_batch_sizes_are_asked_for(tmp_path):
+    runs = []
+    for optimizer in ("adam", "adam_lawn"):
+        for batch in (256, 10_000):
+            protocol = replace(PROTOCOLS["lawn-paper"], batch_size=batch)
+            for seed in range(3):
+                config = RunConfig(
+                    "cifar10", "vgg19", protocol, OPTIMIZERS[optimizer].defaults, seed, optimizer=optimizer
+                )
+                accuracy = 0.9 + 0.01 * (optimizer == "adam_lawn") + 0.0001 * seed * len(optimizer)
+                numbers = {"train_loss": 0.01, "test_loss": 1.0, "test_accuracy": accuracy}
+                runs.append(write_run(tmp_path, config, [{"epoch": e, **numbers} for e in range(1, 301)]))
+    [judgement] = judge("lawn", runs, [claim for claim in CLAIMS if claim.name == "L1"])
+    assert judgement.study.scope == "the paper's protocol"
+    assert [found.state() for found in judgement.numbers] == ["holds", "missing", "holds"]
+    assert judgement.verdict == "inconclusive"
+    assert describe(decisive(judgement)) == "Adam-LAWN - Adam, batch 4,000: accuracy: not run; claimed: above 0 points"
+
+
+def test_of_several_settings_of_a_cell_most_seeds_count_then_accuracy(tmp_path):
+    """A sweep of E_free with one lucky seed does not displace the cell."""
+    lucky = gupta(tmp_path / "lucky", {("adam_lawn", False, 10.0): 99.0}, seeds=(0,), only=[("adam_lawn", False, 10.0)])
+    usual = gupta(tmp_path / "usual", only=[("adam_lawn", False), ("adam", False)])
+    [judgement] = judge("lawn", lucky + usual, [claim for claim in CLAIMS if claim.name == "L1"])
+    assert {run.config.hyperparameters.free_epochs for run in judgement.numbers[0].runs} == {0.0, 2.0}

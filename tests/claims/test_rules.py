@@ -1,0 +1,127 @@
+"""Every claim can come out each way, from real folders: as the paper has it, the opposite, in between, not at all."""
+
+import pytest
+
+from adamlab.claims import CLAIMS, judge
+from adamlab.config import PROTOCOLS
+from tests.claims.worlds import gupta, madan
+
+NAMES = [claim.name for claim in CLAIMS]
+EPSILON, BETA2 = ("plain20", "epsilon", 1.0), [("resnet34", "beta2", value) for value in (0.1, 0.9, 0.99, 0.9999)]
+ALPHA = [("plain20", "alpha", value) for value in (1e-5, 1e-4, 1e-2)]
+
+# What to change of the paper's world so that the claim, and perhaps others, are contradicted.
+OPPOSITES = {
+    "S1": {("plain20", "alpha", 0.0008): (1.6, 1.0, 75.0)},
+    "S2": {at: (5.0, 1.0, 75.0) for at in BETA2},
+    "S3": {("plain20", "alpha", 1e-2): (0.5, 1.0, 72.0)},
+    "S4": {("resnet34", "alpha", 1e-4): (0.5, 1.1, 65.0)},
+    "S5": {("resnet34", "alpha", 1e-4): (0.5, 1.1, 65.0)},
+    "S6": {("plain20", "beta1", 0.999): (1.0, 0.9, 74.0)},
+    "S7": {("resnet34", "beta2", 0.1): (0.7, 1.0, 75.0), ("resnet34", "beta2", 0.9): (0.8, 1.0, 75.0)},
+    "S8": {EPSILON: (3.0, 1.0, 75.0)},
+    "S9": {("plain20", None, None): (1.0, 1.0, 60.0)},
+    "S10": {("resnet34", "alpha", 1e-4): (1.05, 1.1, 76.0)},
+    "S11": {("resnet34", "alpha", 1e-5): (0.7, 1.6, 80.0)},
+    "S12": {("plain20", "alpha", 1e-1): (5.0, 1.0, 75.0)},
+    "S13": {("plain20", "beta1", 0.5): (1.05, 1.5, 74.0)},
+    "S14": {at: (1.0, 1.0, "falling") for at in ALPHA},
+    "L1": {("adam_lawn", True): 92.0},
+    "L2": {("adam_lawn", True): 92.0},
+    "L3": {("sgd_lawn", True): 92.0},
+    "L4": {("adam_lawn", True): 91.0},
+    "L5": {("adamp", True): 92.0},
+    "L6": {("adam_lawn", False, 10.0): 96.0},
+    "L7": {"weight_norm": (40, 30)},
+    "L8": {("lamb_lawn", True): 92.0},
+}
+
+
+def verdicts(runs, *names):
+    """By claim: the one judgement of these runs."""
+    judged = judge("study", runs, [claim for claim in CLAIMS if claim.name in (names or NAMES)])
+    assert len({judgement.claim for judgement in judged}) == len(judged)
+    return {judgement.claim.name: judgement.verdict for judgement in judged}
+
+
+def world_of(name):
+    return madan if name.startswith("S") else gupta
+
+
+def only(name):
+    """The settings that the opposite changes; of traces, Adam's."""
+    return [("adam", False), ("adam", True)] if name == "L7" else list(OPPOSITES[name])
+
+
+def mixed(base, changed):
+    """The base world's runs, with those that were changed in their places."""
+    places = {(run.folder.parts[-3:], run.config.protocol.batch_size): run for run in changed}
+    return [places.get((run.folder.parts[-3:], run.config.protocol.batch_size), run) for run in base]
+
+
+@pytest.fixture(scope="module")
+def worlds(tmp_path_factory):
+    """The papers' worlds, by the first letter of a claim's name."""
+    return {"S": madan(tmp_path_factory.mktemp("madan")), "L": gupta(tmp_path_factory.mktemp("gupta"))}
+
+
+def test_there_is_a_way_out_of_every_claim():
+    assert list(OPPOSITES) == NAMES
+
+
+def test_where_the_papers_are_right_every_claim_is_reproduced(worlds):
+    assert verdicts(worlds["S"] + worlds["L"]) == dict.fromkeys(NAMES, "reproduced")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_opposite_contradicts(name, worlds, tmp_path):
+    changed = world_of(name)(tmp_path, OPPOSITES[name], only=only(name))
+    assert verdicts(mixed(worlds[name[0]], changed), name) == {name: "contradicted"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_seeds_that_disagree_are_inconclusive(name, worlds, tmp_path):
+    """The paper is right for the first and the last seed, wrong for the one between."""
+    changed = world_of(name)(tmp_path, OPPOSITES[name], only=only(name), seeds=[1])
+    assert verdicts(mixed(worlds[name[0]], changed), name) == {name: "inconclusive"}
+
+
+def test_a_single_seed_is_inconclusive(worlds):
+    runs = [run for run in worlds["S"] + worlds["L"] if run.config.seed == 1]
+    assert verdicts(runs) == dict.fromkeys(NAMES, "inconclusive")
+
+
+def test_two_networks_that_differ_contradict_a_claim_about_both_and_one_alone_is_not_enough(worlds):
+    plain = [run for run in worlds["S"] if run.config.model == "plain20"]
+    found = verdicts(plain)
+    assert found["S3"] == found["S12"] == "reproduced"
+    assert found["S1"] == found["S2"] == found["S8"] == "inconclusive"
+    assert not {"S4", "S5", "S10", "S11"} & set(found)  # ResNet-34's alone
+
+
+def test_what_was_not_run_has_no_verdict(worlds):
+    defaults = [run for run in worlds["S"] if run.config.setting == "default"]
+    assert set(verdicts(defaults)) == {"S9"}  # the accuracy of the default settings
+    sgd = [run for run in worlds["L"] if run.config.optimizer == "sgd"]
+    assert set(verdicts(sgd)) == {"L2"}  # SGD's loss of accuracy is a part of it
+
+
+def test_absolute_accuracies_are_judged_at_the_papers_protocol_alone(tmp_path):
+    reduced = madan(tmp_path, protocol=PROTOCOLS["laptop"], seeds=(0, 1))
+    assert not {"S9", "S10"} & set(verdicts(reduced))
+
+
+def test_adamp_falls_behind_on_cifar100(tmp_path):
+    at = {("adamp", False): 72.9, ("adamp", True): 71.9, ("adam_lawn", False): 73.0, ("adam_lawn", True): 73.0}
+    assert verdicts(gupta(tmp_path / "falls", at, dataset="cifar100", only=at), "L5") == {"L5": "reproduced"}
+    at |= {("adamp", True): 72.9}
+    assert verdicts(gupta(tmp_path / "stays", at, dataset="cifar100", only=at), "L5") == {"L5": "contradicted"}
+
+
+def test_flattening_is_asked_for_only_once_adam_fits_its_images(tmp_path):
+    """Smaller gradients under LAWN contradict where Adam's loss is near 0, and say nothing before."""
+    small = {"gradient_norm": (1, 3.0)}
+    early = gupta(tmp_path / "early", small | {"loss": 0.5})
+    late = gupta(tmp_path / "late", small)
+    assert verdicts(early, "L7") == {"L7": "inconclusive"}
+    assert verdicts(late, "L7") == {"L7": "contradicted"}

@@ -1,0 +1,98 @@
+"""The table of verdicts, from published records and made-up ones, and what is behind one."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from adamlab import command
+from adamlab.claims import CLAIMS
+from experiments import claims
+from tests.claims.worlds import madan
+
+ROOT = Path(__file__).parents[2]
+ALPHAS = [("plain20", None, None), *(("plain20", "alpha", value) for value in (1e-5, 1e-4, 1e-2, 1e-1))]
+
+
+@pytest.fixture
+def run(capsys, monkeypatch):
+    """The function `run(*arguments)`: what the command prints."""
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["claims", *map(str, arguments)])
+        monkeypatch.setenv("COLUMNS", "500")
+        with pytest.raises(SystemExit) as stop:
+            command.run_main(claims.main, "experiments.claims")
+        output = capsys.readouterr()
+        assert (stop.value.code, output.err) == (0, "")
+        return output.out
+
+    return call
+
+
+def rows(table):
+    """By claim: the cells of the first line of its row."""
+    cells = [[cell.strip() for cell in line.split("│")[1:-1]] for line in table.splitlines() if line.startswith("│")]
+    return {row[0]: row for row in cells if row[0]}
+
+
+def test_published_records_have_a_row_for_every_claim(run, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    found = rows(run())
+    assert list(found) == [claim.name for claim in CLAIMS]
+    verdicts = {row[2].split(",")[0] for row in found.values()}
+    assert verdicts <= {"reproduced", "contradicted", "inconclusive", "not run"}
+
+
+def test_a_study_given_twice_counts_once_and_other_claims_are_not_run(run, tmp_path):
+    madan(tmp_path, only=ALPHAS)
+    output = run(tmp_path, tmp_path / "cifar10-paper")
+    found = rows(output)
+    assert found["S3"][2] == "reproduced, 4 of 4 hold"
+    assert found["S1"][2] == found["L1"][2] == "not run"
+    assert output.count("the paper's protocol") == len([row for row in found.values() if row[2] != "not run"])
+
+
+def test_results_are_the_default_where_nothing_is_published(run, tmp_path, monkeypatch):
+    madan(tmp_path / "results", only=ALPHAS)
+    monkeypatch.chdir(tmp_path)
+    output = run()
+    assert rows(output)["S3"][2] == "reproduced, 4 of 4 hold"
+    assert "│ results/cifar10-paper, the paper's protocol" in output
+
+
+def test_a_verdict_is_traced_to_its_runs(run, tmp_path):
+    """Every path that is named holds a run, and the number is that of the records."""
+    runs = madan(tmp_path, only=ALPHAS)
+    output = run(tmp_path, "--claim=S3")
+    assert "Rule: On plain20, the training loss after the last epoch is higher" in output
+    assert "section 4" in output
+    assert "reproduced" in output
+    named = re.findall(r"^ +(/.+)/seed=([\d,]+)$", output, flags=re.MULTILINE)
+    folders = {Path(setting) / f"seed={seed}" for setting, seeds in named for seed in seeds.split(",")}
+    assert folders == {run.folder for run in runs}
+    line = next(line for line in output.splitlines() if "alpha 0.01 against 0.001" in line)
+    losses = {run.config.setting: run.epochs[-1]["train_loss"] for run in runs if run.config.seed == 0}
+    assert line.startswith("  holds: ")
+    by_seed = output.splitlines()[output.splitlines().index(line) + 1]
+    assert f"by seed: {losses['alpha=0.01'] / losses['default']:.3g}," in by_seed
+
+
+def test_what_was_not_run_is_said(run, tmp_path):
+    madan(tmp_path, only=ALPHAS)
+    assert "not run: no study has any of these runs" in run(tmp_path, "--claim=L8")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--claim=S99"], ["--claim must be one of S1", "'S99'"]),
+        (["nowhere"], ["nowhere", "not a folder"]),
+        (["."], ["no runs below ."]),
+        ([], ["no runs below results"]),
+    ],
+)
+def test_bad_input_is_one_line(refusal, arguments, words):
+    error = refusal(claims.main, arguments)
+    assert all(word in error for word in words)

@@ -1,0 +1,219 @@
+"""Grids on Ray and on submitit, with real processes: killed and preempted, to the records of the local launcher."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from adamlab import records
+from adamlab.config import PROTOCOLS, RunConfig
+from adamlab.hyperparameters import ConfigError
+from experiments import grid, large_batch, launch, sensitivity
+from experiments.execution import Execution
+
+ROOT = Path(__file__).parents[2]
+GRID = ["--param=alpha", "--values=1e-3,1e-2", "--dataset=digits", "--protocol=smoke", "--model=plain20", "--epochs=10"]
+TIMES = {"seconds", "images_per_second", "crc"}
+
+
+def start(*arguments, **environment):
+    return subprocess.Popen(
+        [sys.executable, "-m", "experiments.sensitivity", *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | environment,
+    )
+
+
+def finish(process):
+    output, errors = process.communicate()
+    return process.returncode, output, errors
+
+
+def all_records(out):
+    """Every line of every run, without times."""
+    lines = {}
+    for path in sorted(out.glob("*/*/*/*/metrics.jsonl")):
+        parsed = [json.loads(line) for line in path.read_text().splitlines()]
+        lines[path.parent.relative_to(out).as_posix()] = [
+            {name: value for name, value in line.items() if name not in TIMES} for line in parsed
+        ]
+    return lines
+
+
+def send(signals, out, process, epochs=3):
+    """Sends each setting's signal to the process that trains it, as soon as some epochs of it are recorded."""
+    signals = dict(signals)
+    while signals:
+        assert process.poll() is None, process.communicate()
+        for lock in out.glob("*/*/*/*/lock"):
+            setting, metrics = lock.parts[-3], lock.with_name("metrics.jsonl")
+            holder = re.match(r"process (\d+) on ", lock.read_text())
+            if setting in signals and holder and metrics.exists() and len(metrics.read_text().splitlines()) >= epochs:
+                os.kill(int(holder[1]), signals.pop(setting))
+        time.sleep(0.005)
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory):
+    """What the local launcher records, uninterrupted."""
+    out = tmp_path_factory.mktemp("local")
+    status, _, errors = finish(start(*GRID, f"--out={out}"))
+    assert status == 0, errors
+    return all_records(out)
+
+
+@pytest.fixture(scope="module")
+def two_nodes(tmp_path_factory):
+    """A Ray cluster of two nodes with one CPU each, started outside of the checkout."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")  # Ray reads it when it is imported
+        patch.chdir(tmp_path_factory.mktemp("nodes"))
+        cluster_utils = pytest.importorskip("ray.cluster_utils")
+        node = {"num_cpus": 1, "object_store_memory": 80_000_000, "include_dashboard": False}
+        cluster = cluster_utils.Cluster(initialize_head=True, head_node_args=node)
+        cluster.add_node(num_cpus=1, object_store_memory=80_000_000)
+        yield cluster
+        cluster.shutdown()
+
+
+def test_ray_goes_on_with_a_run_whose_worker_was_killed(two_nodes, local, tmp_path):
+    # A driver that started JAX would fail: it knows no such platform. The workers have the environment of their nodes.
+    process = start(*GRID, "--launcher=ray", f"--out={tmp_path}", RAY_ADDRESS=two_nodes.address, JAX_PLATFORMS="none")
+    send({"default": signal.SIGKILL}, tmp_path, process)
+    status, output, errors = finish(process)
+    assert (status, errors) == (0, "")
+    assert all_records(tmp_path) == local
+    assert list(tmp_path.rglob("lock")) == list(tmp_path.rglob("checkpoint")) == []
+    assert f"2 runs go to Ray ({two_nodes.address}), num_cpus=1 for each; nodes: 2" in output
+    assert sum("epoch 10/10" in line for line in output.splitlines()) == 2  # each once, at its end
+    for run in records.read_runs(tmp_path):
+        assert (run.provenance["launcher"], run.provenance["device"]) == ("ray", "1 x cpu")
+
+
+def test_ray_says_which_job_failed_and_gives_each_a_gpu_of_its_own(two_nodes, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("RAY_ADDRESS", two_nodes.address)
+    assert launch.choose_engine("ray", None).accelerator() is None
+    node = two_nodes.add_node(num_cpus=1, num_gpus=2, object_store_memory=80_000_000)  # Ray does not ask for a driver
+    engine = launch.choose_engine("ray", None)
+    assert engine.accelerator() == "a GPU of the Ray cluster"
+    jobs = [os.abort, partial(int, "x"), partial(os.getenv, "CUDA_VISIBLE_DEVICES"), os.getpid, os.getpid]
+    ended = dict(engine.run(jobs, tmp_path, print))
+    assert "num_gpus=1 for each; nodes: 3" in capsys.readouterr().out
+    assert ended[0].startswith("WorkerCrashedError: The worker died unexpectedly")
+    assert ended[1] == "ValueError: invalid literal for int() with base 10: 'x'"
+    assert ended[2] in ("0", "1")
+    assert ended[3] != ended[4]  # a process that has started JAX on one GPU cannot move to another
+    two_nodes.remove_node(node)
+
+
+def test_submitit_queues_what_was_preempted_and_says_what_was_killed(local, tmp_path):
+    """SIGUSR2 is what SLURM sends, as submitit asks it to, before it takes a node or a job's time is up."""
+    pytest.importorskip("submitit")
+    arguments = ["--launcher=slurm", "--slurm=cluster=local,timeout_min=10", f"--out={tmp_path}"]
+    process = start(*GRID, *arguments)
+    send({"default": signal.SIGUSR2, "alpha=0.01": signal.SIGKILL}, tmp_path, process)
+    status, output, errors = finish(process)
+    assert status == 1
+    assert errors == "error: 1 of 2 runs failed; the same command tries them again\n"
+    assert re.search(r"plain20, alpha=0.01, seed 0: failed: UncompletedJobError: .* see .*\.err\n", output)
+    assert re.search(r"plain20, default, seed 0: epoch 10/10, training loss", output)
+    logs = [path.read_text() for path in (tmp_path / "slurm").glob("*/*.out")]
+    assert sum("continued after epoch" in log for log in logs) == 1
+    assert {run.provenance["launcher"] for run in records.read_runs(tmp_path)} == {"submitit local"}
+    # Whoever goes on: everything that it takes is in the folder.
+    status, output, errors = finish(start(*GRID, f"--out={tmp_path}"))
+    assert (status, errors) == (0, "")
+    assert "continued after epoch" in output
+    assert "1 of 2 runs were finished before" in output
+    assert all_records(tmp_path) == local
+
+
+@pytest.fixture
+def blocked(tmp_path):
+    """A run's folder that cannot be made."""
+    (tmp_path / "file").write_text("in the way")
+    return tmp_path / "file" / "seed=0"
+
+
+def test_a_task_returns_what_went_wrong(blocked, capsys):
+    """One line for the study's display; the traceback goes to the engine's log."""
+    task = grid.Task(RunConfig("digits", "plain20", PROTOCOLS["smoke"]), blocked, Execution(), "ray", "")
+    message = task()
+    assert message.startswith("cannot ")
+    assert "\n" not in message
+    assert f"{blocked}" in message
+    assert message.endswith("Not a directory")
+    assert "Traceback" in capsys.readouterr().err
+    # Also what only the node can find out.
+    task = replace(task, config=replace(task.config, dataset="cifar10"), execution=Execution(Path("/proc/data")))
+    assert "cifar10" in task()
+
+
+@pytest.fixture
+def sbatch(tmp_path, monkeypatch):
+    """The script that SLURM's `sbatch` got, which refuses it: there is no SLURM here."""
+    script = tmp_path / "script"
+    for name, text in (
+        ("srun", "exit 1"),
+        ("sbatch", f"cp $1 {script}; echo sbatch: error: no such partition >&2; exit 1"),
+    ):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    return script
+
+
+def test_slurm_gets_an_array_with_what_was_asked_for(sbatch, tmp_path):
+    pytest.importorskip("submitit")
+    engine = launch.choose_engine(
+        "slurm", "partition=gpu,exclude=a1,a2,timeout_min=240,gpus_per_node=1,array_parallelism=2"
+    )
+    with pytest.raises(ConfigError, match=r"SLURM refuses the jobs: .*no such partition"):
+        list(engine.run([str, str, str], tmp_path / "out", print))
+    script = sbatch.read_text()
+    for line in ("partition=gpu", "exclude=a1,a2", "time=240", "gpus-per-node=1", "array=0-2%2", "signal=USR2@90"):
+        assert f"#SBATCH --{line}\n" in script
+    assert engine.accelerator() is not None  # so that the protocol is the paper's
+    assert launch.choose_engine("slurm", "timeout_min=240").accelerator() is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--launcher=dask"], "invalid choice: 'dask' (choose from 'local', 'ray', 'slurm')"),
+        (["--slurm=timeout_min=9"], "--slurm is for --launcher=slurm, got --launcher=local"),
+        (["--launcher=slurm"], "needs the minutes that a job may take, such as --slurm=timeout_min=240"),
+        (["--launcher=slurm", "--slurm=timeout=9"], "must be one of partition, account, qos"),
+        (["--launcher=slurm", "--slurm=timeout_min=long"], "timeout_min must be a whole number, got 'long'"),
+        (["--launcher=slurm", "--slurm=timeout_min=9,cluster=pbs"], "cluster must be one of slurm, local, got 'pbs'"),
+        (["--launcher=slurm", "--slurm=timeout_min=9"], "needs sbatch and srun; --slurm=cluster=local"),
+        (["--launcher=ray", "--dataset=digits"], "RAY_ADDRESS must be HOST:PORT of a Ray cluster, or auto"),
+    ],
+)
+def test_bad_input_gets_one_line_and_status_2(arguments, message, refusal, monkeypatch):
+    if not (find_spec("ray") and find_spec("submitit")):
+        pytest.skip("needs ray and submitit")
+    monkeypatch.setenv("PATH", "")  # no SLURM
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")  # where nothing listens
+    assert message in refusal(sensitivity.main, arguments)
+    assert message in refusal(large_batch.main, arguments)
+
+
+@pytest.mark.parametrize(("launcher", "package"), [("ray", "ray"), ("slurm", "submitit")])
+def test_a_package_that_is_missing_is_named(launcher, package, monkeypatch):
+    monkeypatch.setattr(launch, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=f"needs the package {package}: uv sync --extra {launcher}"):
+        launch.choose_engine(launcher, None)

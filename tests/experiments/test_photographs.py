@@ -1,0 +1,82 @@
+"""The large-batch study on photographs: as a person meets it on a small set, and what it is on ImageNet."""
+
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from adamlab import records
+from adamlab.config import RunConfig
+from adamlab.data import StreamDataset
+from adamlab.data.dataset import Records
+from adamlab.hyperparameters import OPTIMIZERS
+from experiments import cells, large_batch
+from experiments.options import choose_protocol
+from tests.data import photos
+
+ROOT = Path(__file__).parents[2]
+# As tensorflow-datasets' catalogue has it: 1,281,167 images to train on, 50,000 to validate on.
+IMAGENET = StreamDataset(
+    "imagenet2012",
+    Records(("train",), (1_281_167,), "image", "label"),
+    Records(("validation",), (50_000,), "image", "label"),
+    1000,
+    (0.485, 0.456, 0.406),
+    (0.229, 0.224, 0.225),
+)
+
+
+def configs_of(*arguments, dataset=IMAGENET):
+    parsed = large_batch.parse_arguments(list(arguments))
+    protocol = choose_protocol(parsed, dataset, True, large_batch.PREFIX)
+    return large_batch.make_configs(parsed, dataset.name, protocol)
+
+
+def test_imagenet_is_the_papers():
+    """ResNet-50, 90 epochs, batch 256 and 16k, section 3.2; every cell says where its hyperparameters are from."""
+    configs = configs_of("--table=2")
+    assert {(c.optimizer, c.protocol.batch_size) for c in configs} == {
+        (optimizer, size) for optimizer in ("sgd", "sgd_lawn", "adam", "adam_lawn") for size in (256, 16_000)
+    }
+    assert {(c.model, c.protocol.epochs, c.protocol.image_size, c.protocol.train_images) for c in configs} == {
+        ("resnet50", 90, 224, 1_281_167)
+    }
+    assert {c.protocol.steps_per_epoch for c in configs} == {5004, 80}
+    assert records.study_name(configs[0]) == "imagenet2012-lawn-paper"
+    assert {c.protocol.batch_size for c in configs_of("--table=1")} == {256, 16_000}
+    for optimizer in OPTIMIZERS:
+        found = cells.cell("lawn-paper", 90, optimizer, 256, 224)
+        assert found.origin in ("literature", "start")
+        RunConfig("imagenet2012", "resnet50", configs[0].protocol, found.hyperparameters, optimizer=optimizer)
+    # Goyal et al. 2017, section 5.1; and the square root of 16,000 / 256.
+    sgd = [cells.cell("lawn-paper", 90, "sgd", size, 224).hyperparameters for size in (256, 16_000)]
+    assert [(h.weight_decay, h.warmup_epochs) for h in sgd] == 2 * [(1e-4, 5.0)]
+    np.testing.assert_allclose([h.alpha for h in sgd], [0.1, 0.1 * (16_000 / 256) ** 0.5], rtol=1e-3)
+
+
+def test_smaller_protocols_cut_smaller_images():
+    for protocol, model, size in (("laptop", "plain20", 64), ("smoke", "plain20", 32)):
+        config = configs_of(f"--protocol={protocol}")[0]
+        assert (config.model, config.protocol.image_size) == (model, size)
+    assert configs_of("--protocol=laptop", "--image-size=96")[0].protocol.image_size == 96
+    small = replace(IMAGENET, train=Records(("train",), (9_469,), "image", "label"))
+    assert configs_of("--batch-size=256", dataset=small)[0].protocol.train_images == 9_469
+
+
+def test_a_study_trains_on_photographs(snapshots, tmp_path):
+    arguments = [f"--dataset={photos.NAME}", f"--data-dir={snapshots}", "--protocol=smoke", "--optimizer=adam_lawn"]
+    command = [sys.executable, "-m", "experiments.large_batch", *arguments, "--batch-size=32", "--seeds=1"]
+    finished = subprocess.run(
+        [*command, "--workers=1", f"--out={tmp_path}"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stderr == ""
+    assert "1 runs of 3 epochs on snapshots: protocol lawn-smoke, 64 training and 13 test images" in finished.stdout
+    assert "The paper's numbers are for ResNet-50, all of ImageNet and 90 epochs." in finished.stdout
+    table = records.load(tmp_path)
+    assert table["epoch"].tolist() == [1, 2, 3]
+    assert set(table["image_size"]) == {32}
+    assert np.isfinite(table[["train_loss", "test_loss"]]).all(axis=None)
+    assert table["test_accuracy"].between(0, 1).all()
