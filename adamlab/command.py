@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from typing import NoReturn
 
 from adamlab.data.dataset import DataError
+from adamlab.files import RecordsError, WriteError
 from adamlab.hyperparameters import ConfigError
-from adamlab.records import RecordsError, WriteError
 
 
 class Parser(argparse.ArgumentParser):

@@ -1,10 +1,29 @@
-"""Files that a crash leaves whole and whose damage shows: written at once, with a checksum of what they say."""
+"""Files that a crash leaves whole and whose damage shows: written at once, with checksums; and locks.
 
+A results folder is made of them, so what can be wrong with one is here, too.
+"""
+
+import errno
 import json
 import os
+import platform
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+
+class RecordsError(Exception):
+    """A results folder that cannot be used. The message is one line and names the path."""
+
+
+class Held(RecordsError):
+    """A run that another process is working on. The message says which."""
+
+
+class WriteError(RecordsError):
+    """The disk does not take what is to be written: it is full, read-only, not ours, or the folder is gone."""
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -55,6 +74,66 @@ def unseal(text: str | bytes, required: bool = True) -> dict[str, Any]:
     if crc is not None and crc != _checksum(content):
         raise ValueError("its checksum is another")
     return content
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder and those above it.
+
+    Raises:
+      RecordsError: There can be no folder of that name.
+      WriteError: The disk does not take it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        # These are no fault of the disk: there can be no folder of that name.
+        bad_input = error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP)
+        problem = unwritable(folder, error)
+        raise RecordsError(str(problem)) if bad_input else problem from None
+
+
+def unwritable(folder: Path, error: OSError) -> WriteError:
+    """What to raise for what the system says of a folder."""
+    return WriteError(f"cannot write results to {folder}: {error.strerror}")
+
+
+@contextmanager
+def hold(folder: Path) -> Iterator[None]:
+    """Keeps a run to this process until the block ends or the process does, however it ends.
+
+    Raises:
+      Held: Another process has it.
+      RecordsError: The folder cannot be written.
+    """
+    import fcntl  # here, since Windows lacks it: records can be read and drawn there
+
+    make_folder(folder)
+    path = folder / "lock"
+    while True:
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise unwritable(folder, error) from None
+        with os.fdopen(descriptor, "r+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise Held(f"{folder} is being worked on by {file.read() or 'another process'}") from None
+            # Its last holder may have removed the file between our opening and our locking it.
+            if not path.exists() or path.stat().st_ino != os.fstat(descriptor).st_ino:
+                continue
+            try:
+                file.truncate()
+                file.write(f"process {os.getpid()} on {platform.node()}")
+                file.flush()
+            except OSError as error:
+                raise unwritable(folder, error) from None
+            try:
+                yield
+            finally:
+                with suppress(OSError):  # the folder may be gone, or the disk read-only by now; the lock ends anyway
+                    path.unlink()
+            return
 
 
 def _checksum(content: dict[str, Any]) -> str:

@@ -12,20 +12,15 @@
 Nothing here knows JAX: figures and tables are made on machines that never train.
 """
 
-import errno
 import json
 import os
-import platform
-import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adamlab.config import RunConfig, difference, flatten
-from adamlab.files import seal, set_aside, unseal, write_whole
+from adamlab.files import RecordsError, make_folder, seal, set_aside, unseal, unwritable, write_whole
 from adamlab.hyperparameters import ConfigError
 
 if TYPE_CHECKING:
@@ -33,18 +28,6 @@ if TYPE_CHECKING:
 
 SCHEMA = 2
 READABLE = (1, 2)
-
-
-class RecordsError(Exception):
-    """A results folder that cannot be used. The message is one line and names the path."""
-
-
-class Held(RecordsError):
-    """A run that another process is working on. The message says which."""
-
-
-class WriteError(RecordsError):
-    """The disk does not take what is to be written: it is full, read-only, not ours, or the folder is gone."""
 
 
 class Damaged(RecordsError):
@@ -128,7 +111,7 @@ def open_run(
       RecordsError: The folder holds another configuration or schema, there can be no such folder, or it cannot be
         written.
     """
-    _make_folder(folder)
+    make_folder(folder)
     metrics = folder / "metrics.jsonl"
     try:
         for unfinished in folder.glob("*.tmp"):  # of a process that was killed
@@ -150,38 +133,8 @@ def open_run(
             set_aside(metrics)
             _write_lines(metrics, lines)
     except OSError as error:
-        raise _unwritable(folder, error) from None
+        raise unwritable(folder, error) from None
     return read_run(folder)
-
-
-def provenance(device: str) -> dict[str, Any]:
-    """What a result came from: the commit, with a + if files had changed since; versions; the device."""
-    packages = ("adamlab", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy")
-    versions = {"python": platform.python_version()}
-    for package in packages:
-        with suppress(metadata.PackageNotFoundError):
-            versions[package] = metadata.version(package)
-    return {
-        "commit": _commit(),
-        "versions": versions,
-        "device": device,
-        "system": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPU cores",
-    }
-
-
-def _commit() -> str | None:
-    """The short hash of the checkout that this file lies in; None for an installed copy."""
-    here = Path(__file__).parent
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", *arguments], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        if git("ls-files", Path(__file__).name) == "":
-            return None
-        return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")
-    except (OSError, subprocess.CalledProcessError):
-        return None
 
 
 def read_run(folder: Path) -> Run:
@@ -199,45 +152,6 @@ def read_run(folder: Path) -> Run:
     return Run(folder, content["config"], content["provenance"], epochs, outcomes[-1] if outcomes else None)
 
 
-@contextmanager
-def hold(folder: Path) -> Iterator[None]:
-    """Keeps a run to this process until the block ends or the process does, however it ends.
-
-    Raises:
-      Held: Another process has it.
-      RecordsError: The folder cannot be written.
-    """
-    import fcntl  # here, since Windows lacks it: records can be read and drawn there
-
-    _make_folder(folder)
-    path = folder / "lock"
-    while True:
-        try:
-            descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise _unwritable(folder, error) from None
-        with os.fdopen(descriptor, "r+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise Held(f"{folder} is being worked on by {file.read() or 'another process'}") from None
-            # Its last holder may have removed the file between our opening and our locking it.
-            if not path.exists() or path.stat().st_ino != os.fstat(descriptor).st_ino:
-                continue
-            try:
-                file.truncate()
-                file.write(f"process {os.getpid()} on {platform.node()}")
-                file.flush()
-            except OSError as error:
-                raise _unwritable(folder, error) from None
-            try:
-                yield
-            finally:
-                with suppress(OSError):  # the folder may be gone, or the disk read-only by now; the lock ends anyway
-                    path.unlink()
-            return
-
-
 def append(folder: Path, record: dict[str, Any]) -> None:
     """Adds one line to the run's metrics and waits until the disk has it.
 
@@ -252,7 +166,7 @@ def append(folder: Path, record: dict[str, Any]) -> None:
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:
-        raise _unwritable(folder, error) from None
+        raise unwritable(folder, error) from None
 
 
 def keep_epochs(folder: Path, count: int) -> None:
@@ -264,7 +178,7 @@ def keep_epochs(folder: Path, count: int) -> None:
     try:
         _write_lines(folder / "metrics.jsonl", read_run(folder).epochs[:count])
     except OSError as error:
-        raise _unwritable(folder, error) from None
+        raise unwritable(folder, error) from None
 
 
 def read_runs(results: Path) -> list[Run]:
@@ -308,20 +222,6 @@ def load(results: str | Path) -> "pd.DataFrame":
         }
         rows += [shared | record for record in run.epochs or [{"epoch": 0}]]
     return pd.DataFrame(rows)
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        # These are no fault of the disk: there can be no folder of that name.
-        bad_input = error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP)
-        problem = _unwritable(folder, error)
-        raise RecordsError(str(problem)) if bad_input else problem from None
-
-
-def _unwritable(folder: Path, error: OSError) -> WriteError:
-    return WriteError(f"cannot write results to {folder}: {error.strerror}")
 
 
 def _read_config(folder: Path) -> dict[str, Any]:

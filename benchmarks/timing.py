@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from adamlab.records import provenance
+from adamlab.provenance import provenance
 
 
 def interleave(programs: dict[str, Callable[[], Any]], turns: int) -> dict[str, np.ndarray]:

@@ -16,6 +16,8 @@ from adamlab import records
 from adamlab.command import Terminated, postponed
 from adamlab.config import RunConfig
 from adamlab.data import Dataset
+from adamlab.files import Held, WriteError, hold
+from adamlab.provenance import provenance
 from adamlab.training import Diverged, Interrupted, train
 from adamlab.training.checkpoint import Checkpoints
 from adamlab.training.cluster import announce, ends_together, leads
@@ -65,10 +67,10 @@ def run_grid(
     if not leads():
         _follow(folders, dataset, execution.checkpoint_minutes, devices)
         return
-    provenance = describe(dataset, devices)
+    origin = describe(dataset, devices)
     with display.running(configs):
         for number, (config, folder) in enumerate(folders.items()):
-            run_one(config, dataset, folder, provenance, display, execution.checkpoint_minutes, devices, number)
+            run_one(config, dataset, folder, origin, display, execution.checkpoint_minutes, devices, number)
     announce(END)
 
 
@@ -87,7 +89,7 @@ def _launch(
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise records.WriteError(f"cannot write results to {out}: {error.strerror}") from None
+        raise WriteError(f"cannot write results to {out}: {error.strerror}") from None
     given = execution.data_dir or os.environ.get("TFDS_DATA_DIR")  # a node may have another environment
     execution = replace(execution, data_dir=Path(given).expanduser().absolute() if given else None)
     with display.running(list(folders)):
@@ -139,11 +141,11 @@ class Task:
             keep_compilations()
             dataset = replace(_load(self.execution, self.config.dataset), note=self.note)
             devices = self.execution.find_devices()
-            provenance = describe(dataset, devices) | {"launcher": self.launcher, "node": platform.node()}
+            origin = describe(dataset, devices) | {"launcher": self.launcher, "node": platform.node()}
             display = Display(Console(highlight=False, soft_wrap=True))  # into the engine's log
             with display.running([self.config]):
                 minutes = self.execution.checkpoint_minutes
-                run_one(self.config, dataset, self.folder, provenance, display, minutes, devices)
+                run_one(self.config, dataset, self.folder, origin, display, minutes, devices)
         except Exception as error:
             traceback.print_exc()  # likewise
             return one_line(error)
@@ -158,17 +160,17 @@ def _load(execution: Execution, name: str) -> Dataset:
 
 def describe(dataset: Dataset, devices: Devices) -> dict[str, Any]:
     """The provenance of what this process trains on a data set."""
-    provenance = records.provenance(devices.describe())
+    origin = provenance(devices.describe())
     if dataset.note:  # such as that these are not the images that were asked for
-        provenance["note"] = dataset.note
-    return provenance
+        origin["note"] = dataset.note
+    return origin
 
 
 def run_one(
     config: RunConfig,
     dataset: Dataset,
     folder: Path,
-    provenance: dict,
+    origin: dict,
     display: Display,
     checkpoint_minutes: float = 10.0,
     devices: Devices | None = None,
@@ -184,14 +186,14 @@ def run_one(
         shutil.rmtree(folder / "checkpoint", ignore_errors=True)
         return
     try:
-        with records.hold(folder):
-            run = records.open_run(folder, config, provenance, display.warn)
+        with hold(folder):
+            run = records.open_run(folder, config, origin, display.warn)
             if run.outcome is None:
                 checkpoints = Checkpoints(folder / "checkpoint", checkpoint_minutes, display.warn)
                 _train_held(run, dataset, checkpoints, display, devices, number)
             else:  # the process that had it before has finished it meanwhile
                 display.skip(config)
-    except records.Held as held:
+    except Held as held:
         display.held(config, str(held))
 
 

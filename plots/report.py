@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from adamlab.claims import CLAIMS, PAPERS, Claim, Judgement, judge
 from adamlab.claims.words import by_seed, decisive, describe
 from adamlab.command import Parser, run_main
-from adamlab.records import RecordsError, Run, write_whole
+from adamlab.files import write_whole
+from adamlab.records import RecordsError, Run
 from plots.studies import gather
 
 # matplotlib is imported where it is needed: --help does not wait for it.

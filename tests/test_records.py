@@ -10,8 +10,9 @@ import pytest
 
 from adamlab import records
 from adamlab.config import PROTOCOLS, RunConfig
-from adamlab.files import seal, unseal
+from adamlab.files import Held, hold, seal, unseal
 from adamlab.hyperparameters import Hyperparameters
+from adamlab.provenance import provenance
 from adamlab.records import RecordsError
 
 CONFIG = RunConfig("digits", "plain20", PROTOCOLS["smoke"])
@@ -112,13 +113,13 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 
 
 def test_provenance_names_commit_versions_and_device():
-    provenance = records.provenance("1 x cpu")
-    assert provenance["device"] == "1 x cpu"
-    assert {"python", "jax", "flax", "optax", "numpy"} <= set(provenance["versions"])
+    origin = provenance("1 x cpu")
+    assert origin["device"] == "1 x cpu"
+    assert {"python", "jax", "flax", "optax", "numpy"} <= set(origin["versions"])
     command = ["git", "rev-parse", "--short", "HEAD"]
     head = subprocess.run(command, capture_output=True, text=True, cwd=os.path.dirname(__file__))
     if head.returncode == 0:
-        assert provenance["commit"].rstrip("+") == head.stdout.strip()
+        assert origin["commit"].rstrip("+") == head.stdout.strip()
 
 
 def test_reading_records_does_not_import_jax(folder):
@@ -130,7 +131,7 @@ def test_reading_records_does_not_import_jax(folder):
 HOLDER = """
 import sys, time
 from pathlib import Path
-from adamlab.records import hold
+from adamlab.files import hold
 with hold(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
@@ -140,10 +141,10 @@ with hold(Path(sys.argv[1])):
 def test_a_run_belongs_to_one_process_until_it_ends_even_by_a_kill(tmp_path):
     with subprocess.Popen([sys.executable, "-c", HOLDER, tmp_path], stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(records.Held, match=rf"by process {holder.pid} on "), records.hold(tmp_path):
+        with pytest.raises(Held, match=rf"by process {holder.pid} on "), hold(tmp_path):
             raise AssertionError("held twice")
         holder.kill()
     assert (tmp_path / "lock").exists()  # nobody was left to remove it
-    with records.hold(tmp_path):
+    with hold(tmp_path):
         assert (tmp_path / "lock").read_text().startswith(f"process {os.getpid()} on ")
     assert list(tmp_path.iterdir()) == []

@@ -22,8 +22,7 @@ import jax
 import orbax.checkpoint as ocp
 
 from adamlab.config import RunConfig, difference
-from adamlab.files import seal, unseal, write_whole
-from adamlab.records import RecordsError, WriteError
+from adamlab.files import RecordsError, WriteError, seal, unseal, write_whole
 
 SCHEMA = 1
 MANIFEST = "manifest.json"

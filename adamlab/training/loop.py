@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adamlab.config import RunConfig
-from adamlab.data import Dataset
+from adamlab.data import DataError, Dataset
 from adamlab.training.build import build_program
 from adamlab.training.checkpoint import Checkpoints, Position
 from adamlab.training.cluster import agree
@@ -69,6 +69,7 @@ def train(
     Raises:
       Diverged: The training or test loss, a parameter or a moment became infinite or NaN.
       Interrupted: `stop` said so.
+      DataError: An image cannot be decoded, or, where such are left out, none to evaluate on.
     """
     protocol, steps = config.protocol, config.protocol.steps_per_epoch
     devices = devices or Devices()
@@ -152,6 +153,8 @@ def _evaluate(evaluate: Callable, state: Any, feed: ArrayFeed | StreamFeed) -> t
         sums = evaluate(state, batches)
         loss, correct = loss + float(sums["loss"]), correct + int(sums["correct"])
         count += int(sums["count"])
+    if count == 0:
+        raise DataError("none of the images to evaluate on can be decoded")
     return loss / count, correct / count
 
 
