@@ -134,6 +134,15 @@ def test_a_left_out_image_is_named_once(tmp_path, caplog):
         assert sum(f"file name photo_{number}.jpg, cannot be decoded" in name for name in names) == 1
 
 
+def test_where_nothing_is_left_to_evaluate_the_run_ends(tmp_path):
+    junk = {f"{number}.jpg": (b"junk", 0) for number in range(3)}
+    photos.write(tmp_path, {"train": photos.photos(16, seed=5), "test": junk}, shards=1, name="untestable")
+    dataset = adamlab.data.load("untestable", tmp_path, workers=0, skip_corrupt=True)
+    protocol = override(PROTOCOL, train_images=16, test_images=3)
+    with pytest.raises(DataError, match="none of the images to evaluate on can be decoded"):
+        list(train(config(protocol), dataset))
+
+
 def test_a_chunk_of_large_images_is_bounded():
     """ImageNet at batch 256: 5,004 steps of 38.5 MB; at batch 16,000 one step is 2.4 GB, and a chunk."""
     for batch, size in ((256, 6), (16_000, 1)):
