@@ -76,37 +76,46 @@ def local(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def two_nodes(tmp_path_factory):
-    """A Ray cluster of two nodes with one CPU each, started outside of the checkout."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")  # Ray reads it when it is imported
-        patch.chdir(tmp_path_factory.mktemp("nodes"))
-        cluster_utils = pytest.importorskip("ray.cluster_utils")
-        node = {"num_cpus": 1, "object_store_memory": 80_000_000, "include_dashboard": False}
-        cluster = cluster_utils.Cluster(initialize_head=True, head_node_args=node)
-        cluster.add_node(num_cpus=1, object_store_memory=80_000_000)
-        yield cluster
-        cluster.shutdown()
+    """The process of a Ray cluster of two nodes, started outside of the checkout, and the cluster's address."""
+    if not find_spec("ray"):
+        pytest.skip("needs ray")
+    command = [sys.executable, "-m", "tests.experiments.ray_cluster"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        command,
+        cwd=tmp_path_factory.mktemp("nodes"),
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,  # Ray's log
+        text=True,
+    ) as process:
+        yield process, process.stdout.readline().strip()
+        process.communicate()
 
 
 def test_ray_goes_on_with_a_run_whose_worker_was_killed(two_nodes, local, tmp_path):
     # A driver that started JAX would fail: it knows no such platform. The workers have the environment of their nodes.
-    process = start(*GRID, "--launcher=ray", f"--out={tmp_path}", RAY_ADDRESS=two_nodes.address, JAX_PLATFORMS="none")
+    _, address = two_nodes
+    process = start(*GRID, "--launcher=ray", f"--out={tmp_path}", RAY_ADDRESS=address, JAX_PLATFORMS="none")
     send({"default": signal.SIGKILL}, tmp_path, process)
     status, output, errors = finish(process)
     assert (status, errors) == (0, "")
     assert all_records(tmp_path) == local
     assert list(tmp_path.rglob("lock")) == list(tmp_path.rglob("checkpoint")) == []
-    assert f"2 runs go to Ray ({two_nodes.address}), num_cpus=1 for each; nodes: 2" in output
+    assert f"2 runs go to Ray ({address}), num_cpus=1 for each; nodes: 2" in output
     assert sum("epoch 10/10" in line for line in output.splitlines()) == 2  # each once, at its end
     for run in records.read_runs(tmp_path):
         assert (run.provenance["launcher"], run.provenance["device"]) == ("ray", "1 x cpu")
 
 
 def test_ray_says_which_job_failed_and_gives_each_a_gpu_of_its_own(two_nodes, tmp_path, monkeypatch, capsys):
-    monkeypatch.setenv("RAY_ADDRESS", two_nodes.address)
+    cluster, address = two_nodes
+    monkeypatch.setenv("RAY_ADDRESS", address)
     assert launch.choose_engine("ray", None).accelerator() is None
-    node = two_nodes.add_node(num_cpus=1, num_gpus=2, object_store_memory=80_000_000)  # Ray does not ask for a driver
+    cluster.stdin.write("a node with GPUs\n")  # Ray does not ask for a driver
+    cluster.stdin.flush()
+    assert cluster.stdout.readline() == "added\n"
     engine = launch.choose_engine("ray", None)
     assert engine.accelerator() == "a GPU of the Ray cluster"
     jobs = [os.abort, partial(int, "x"), partial(os.getenv, "CUDA_VISIBLE_DEVICES"), os.getpid, os.getpid]
@@ -116,7 +125,6 @@ def test_ray_says_which_job_failed_and_gives_each_a_gpu_of_its_own(two_nodes, tm
     assert ended[1] == "ValueError: invalid literal for int() with base 10: 'x'"
     assert ended[2] in ("0", "1")
     assert ended[3] != ended[4]  # a process that has started JAX on one GPU cannot move to another
-    two_nodes.remove_node(node)
 
 
 def test_submitit_queues_what_was_preempted_and_says_what_was_killed(local, tmp_path):

@@ -52,7 +52,7 @@ class Watched(Display):
 def train(out: Path, hand: Hand = lambda run, epoch, step: None, minutes: float = 0) -> str:
     """Trains what is not trained yet, with a checkpoint after every step, and returns what a person would see."""
     display = Watched(hand)
-    run_grid(CONFIGS, DIGITS, out, display, Execution(checkpoint_minutes=minutes))
+    run_grid(CONFIGS, DIGITS, out, display, Execution(devices=1, checkpoint_minutes=minutes))
     return display.text.getvalue()
 
 

@@ -30,7 +30,8 @@ def write_run(out: Path, losses=LOSSES, outcome="finished", *, model="plain20", 
     defaults = OPTIMIZERS[changed.get("optimizer", "adam")].defaults
     config = RunConfig(dataset, model, PROTOCOL, replace(defaults, **hyper), seed, **changed)
     folder = records.run_folder(out, config)
-    records.open_run(folder, config, {})
+    if records.open_run(folder, config, {}).outcome:
+        return  # the default setting, of another grid
     for epoch, loss in enumerate(losses, start=1):
         records.append(folder, {"epoch": epoch, "train_loss": loss, "test_loss": 10 * loss, "test_accuracy": loss / 10})
     if outcome:

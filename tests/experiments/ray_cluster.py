@@ -1,0 +1,24 @@
+"""A Ray cluster of two nodes with one CPU each, in a process of its own: `python -m tests.experiments.ray_cluster`.
+
+Ray forks, which a process that has started JAX must not do. Prints the cluster's address; each line that it reads adds
+a node with two GPUs, as far as Ray knows, which it prints; the end of what it reads ends the cluster.
+"""
+
+import os
+import sys
+
+os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}  # Ray reads them at its import
+
+from ray.cluster_utils import Cluster
+
+NODE = {"num_cpus": 1, "object_store_memory": 80_000_000}
+
+if __name__ == "__main__":
+    cluster = Cluster(initialize_head=True, head_node_args=NODE | {"include_dashboard": False})
+    cluster.add_node(**NODE)
+    print(cluster.address, flush=True)
+    added = []
+    for _ in sys.stdin:
+        added.append(cluster.add_node(num_gpus=2, **NODE))
+        print("added", flush=True)
+    cluster.shutdown()
