@@ -147,7 +147,7 @@ def longer(tmp_path_factory):
 LONGER = ["--param=alpha", "--values=1e-3,1e-2", *SMALL, "--epochs=12"]
 
 
-@pytest.mark.parametrize("lines", [1, 5, 15])
+@pytest.mark.parametrize("lines", [1, 15])  # tests/faults kills at any other time
 def test_killed_and_continued_is_the_same_as_uninterrupted(longer, tmp_path, lines):
     process = start([*LONGER, f"--out={tmp_path}"])
     wait_for_lines(tmp_path, lines, process)
