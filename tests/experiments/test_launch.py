@@ -1,6 +1,5 @@
 """Grids on Ray and on submitit, with real processes: killed and preempted, to the records of the local launcher."""
 
-import json
 import os
 import re
 import signal
@@ -19,10 +18,10 @@ from adamlab.config import PROTOCOLS, RunConfig
 from adamlab.hyperparameters import ConfigError
 from experiments import grid, large_batch, launch, sensitivity
 from experiments.execution import Execution
+from tests.faults.study import recorded
 
 ROOT = Path(__file__).parents[2]
 GRID = ["--param=alpha", "--values=1e-3,1e-2", "--dataset=digits", "--protocol=smoke", "--model=plain20", "--epochs=10"]
-TIMES = {"seconds", "images_per_second", "crc"}
 
 
 def start(*arguments, **environment):
@@ -39,17 +38,6 @@ def start(*arguments, **environment):
 def finish(process):
     output, errors = process.communicate()
     return process.returncode, output, errors
-
-
-def all_records(out):
-    """Every line of every run, without times."""
-    lines = {}
-    for path in sorted(out.glob("*/*/*/*/metrics.jsonl")):
-        parsed = [json.loads(line) for line in path.read_text().splitlines()]
-        lines[path.parent.relative_to(out).as_posix()] = [
-            {name: value for name, value in line.items() if name not in TIMES} for line in parsed
-        ]
-    return lines
 
 
 def send(signals, out, process, epochs=3):
@@ -71,7 +59,7 @@ def local(tmp_path_factory):
     out = tmp_path_factory.mktemp("local")
     status, _, errors = finish(start(*GRID, f"--out={out}"))
     assert status == 0, errors
-    return all_records(out)
+    return recorded(out)
 
 
 @pytest.fixture(scope="module")
@@ -101,7 +89,7 @@ def test_ray_goes_on_with_a_run_whose_worker_was_killed(two_nodes, local, tmp_pa
     send({"default": signal.SIGKILL}, tmp_path, process)
     status, output, errors = finish(process)
     assert (status, errors) == (0, "")
-    assert all_records(tmp_path) == local
+    assert recorded(tmp_path) == local
     assert list(tmp_path.rglob("lock")) == list(tmp_path.rglob("checkpoint")) == []
     assert f"2 runs go to Ray ({address}), num_cpus=1 for each; nodes: 2" in output
     assert sum("epoch 10/10" in line for line in output.splitlines()) == 2  # each once, at its end
@@ -146,7 +134,7 @@ def test_submitit_queues_what_was_preempted_and_says_what_was_killed(local, tmp_
     assert (status, errors) == (0, "")
     assert "continued after epoch" in output
     assert "1 of 2 runs were finished before" in output
-    assert all_records(tmp_path) == local
+    assert recorded(tmp_path) == local
 
 
 @pytest.fixture

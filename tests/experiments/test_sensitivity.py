@@ -1,6 +1,5 @@
 """The main command as a person meets it: real processes, killed and continued; bad input in one line."""
 
-import json
 import os
 import signal
 import subprocess
@@ -13,10 +12,10 @@ import pytest
 from adamlab import records
 from adamlab.config import Protocol
 from experiments import sensitivity
+from tests.faults.study import recorded
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["--dataset=digits", "--protocol=smoke", "--model=plain20"]
-TIMES = {"seconds", "images_per_second", "crc"}
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -42,17 +41,6 @@ def finish(arguments):
     process = start(arguments)
     output, errors = process.communicate()
     return process.returncode, output, errors
-
-
-def all_records(out):
-    """Every line of every run, without times."""
-    lines = {}
-    for path in sorted(out.glob("*/*/*/*/metrics.jsonl")):
-        parsed = [json.loads(line) for line in path.read_text().splitlines()]
-        lines[path.parent.relative_to(out).as_posix()] = [
-            {name: value for name, value in line.items() if name not in TIMES} for line in parsed
-        ]
-    return lines
 
 
 def wait_for_lines(out, count, process):
@@ -99,7 +87,7 @@ def test_the_table_shows_the_records(study):
 
 def test_the_report_reads_records_and_trains_nothing(study):
     out, _, _ = study
-    before = all_records(out)
+    before = recorded(out)
     status, output, errors = finish(["--report", f"--out={out}"])
     assert status == 0, errors
     losses = [
@@ -109,7 +97,7 @@ def test_the_report_reads_records_and_trains_nothing(study):
     row = next(line for line in output.splitlines() if line.startswith("│ alpha"))
     assert f" {regret:.3g} " in row
     assert "digits-smoke" in output
-    assert all_records(out) == before
+    assert recorded(out) == before
     status, _, errors = finish(["--report", f"--out={out / 'nothing'}"])
     assert (status, errors.count("\n")) == (2, 1)
     assert "no runs below" in errors
@@ -127,12 +115,12 @@ def test_a_finished_run_leaves_no_checkpoint_and_is_not_trained_again(study):
 
 def test_another_configuration_in_the_same_folder_is_refused(study):
     out, _, _ = study
-    before = all_records(out)
+    before = recorded(out)
     status, _, errors = finish(["--param=alpha", *SMALL, "--epochs=3", f"--out={out}"])
     assert status == 2
     assert errors.count("\n") == 1
     assert "epochs 3 here, 2 there" in errors
-    assert all_records(out) == before
+    assert recorded(out) == before
 
 
 @pytest.fixture(scope="module")
@@ -141,7 +129,7 @@ def longer(tmp_path_factory):
     out = tmp_path_factory.mktemp("longer")
     status, _, errors = finish([*LONGER, f"--out={out}"])
     assert status == 0, errors
-    return all_records(out)
+    return recorded(out)
 
 
 LONGER = ["--param=alpha", "--values=1e-3,1e-2", *SMALL, "--epochs=12"]
@@ -156,7 +144,7 @@ def test_killed_and_continued_is_the_same_as_uninterrupted(longer, tmp_path, lin
     assert process.returncode == -signal.SIGKILL
     status, _, errors = finish([*LONGER, f"--out={tmp_path}"])
     assert status == 0, errors
-    assert all_records(tmp_path) == longer
+    assert recorded(tmp_path) == longer
 
 
 def test_two_processes_share_a_study_and_never_a_run(longer, tmp_path):
@@ -169,7 +157,7 @@ def test_two_processes_share_a_study_and_never_a_run(longer, tmp_path):
     _, errors = first.communicate()
     assert first.returncode == 0, errors
     finish([*LONGER, f"--out={tmp_path}"])  # what each left to the other
-    assert all_records(tmp_path) == longer
+    assert recorded(tmp_path) == longer
     assert list(tmp_path.rglob("lock")) == []
 
 
@@ -185,7 +173,7 @@ def test_ctrl_c_and_preemption_leave_a_checkpoint_and_say_how_to_continue(longer
     status, output, _ = finish([*LONGER, f"--out={tmp_path}"])
     assert status == 0
     assert "continued after" in output
-    assert all_records(tmp_path) == longer
+    assert recorded(tmp_path) == longer
 
 
 def test_a_second_ctrl_c_ends_at_once(longer, tmp_path):
@@ -197,7 +185,7 @@ def test_a_second_ctrl_c_ends_at_once(longer, tmp_path):
     assert process.wait() in (-signal.SIGINT, 130)
     process.communicate()
     finish([*LONGER, f"--out={tmp_path}"])
-    assert all_records(tmp_path) == longer
+    assert recorded(tmp_path) == longer
 
 
 HAS_CIFAR10 = Path(os.environ.get("TFDS_DATA_DIR") or "/nowhere", "cifar10").exists()
