@@ -15,8 +15,6 @@ more at the beginning, and m, v, w at the end.
 """
 
 import argparse
-import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,8 +29,9 @@ from adamlab.optim.adam import adam
 from adamlab.optim.constraints import keep_on_sphere, project_to_tangent
 from adamlab.optim.lawn import adam_lawn, lamb_lawn, lawn, sgd_lawn
 from adamlab.optim.relatives import adamp
-from adamlab.training.parallel import compile_training
+from adamlab.training.parallel import Devices, compile_training
 from adamlab.training.step import Normalisation, TrainState, make_train_step
+from benchmarks.timing import interleave, summary, write
 
 # Updates, or steps, in one program.
 CHUNK = 10
@@ -86,7 +85,7 @@ def step_program(
 ) -> Callable[[], Any]:
     """A function that does `CHUNK` whole training steps each time it is called."""
     normalise = Normalisation((0.5, 0.5, 0.5), (0.25, 0.25, 0.25))
-    program = compile_training(make_train_step(model, lambda _: optimizer, normalise))
+    program = compile_training(Devices(), make_train_step(model, lambda _: optimizer, normalise))
     data = {"image": jnp.zeros((batch_size, 32, 32, 3), jnp.uint8), "label": jnp.zeros(batch_size, jnp.int32)}
     indices, seeds = np.tile(np.arange(batch_size, dtype=np.int32), (CHUNK, 1)), np.zeros(CHUNK, np.uint32)
     variables = jax.tree.map(jnp.copy, variables)
@@ -101,31 +100,18 @@ def step_program(
     return run
 
 
-def interleave(programs: dict[str, Callable[[], Any]], rounds: int) -> dict[str, np.ndarray]:
-    """Milliseconds of one update or step of each program in each round; the programs take turns."""
-    times: dict[str, list[float]] = {name: [] for name in programs}
-    for name in list(programs) * rounds:
-        start = time.perf_counter()
-        jax.block_until_ready(programs[name]())
-        times[name].append(1e3 * (time.perf_counter() - start) / CHUNK)
-    return {name: np.array(values[1:]) for name, values in times.items()}  # the first round compiles
-
-
 def report(title: str, times: dict[str, np.ndarray], num_params: int | None = None) -> dict[str, dict[str, float]]:
-    """Prints a table and returns its rows; with floors, given the number of parameters of an update."""
-    rows = {}
+    """Prints a table of chunks' seconds and returns its rows; with floors, given the parameters of an update."""
+    rows = summary({name: seconds / CHUNK for name, seconds in times.items()}, "optax.adam")
     print(f"\n{title:24}{'ms':>9}{'quartiles':>20}{'ratio':>8}{'floor, ms':>11}")
-    for name, values in times.items():
-        low, median, high = np.percentile(values, [25, 50, 75])
-        row = {"ms": median, "low": low, "high": high, "ratio": np.median(values / times["optax.adam"])}
-        print(f"{name:24}{median:9.2f}{low:10.2f} -{high:8.2f}{row['ratio']:8.2f}", end="")
+    for name, row in rows.items():
+        print(f"{name:24}{row['ms']:9.2f}{row['low']:10.2f} -{row['high']:8.2f}{row['ratio']:8.2f}", end="")
         if num_params and (size := OPTIMIZERS[name][1]):
-            row["floor_ms"] = np.median(times["sgd"]) * size / OPTIMIZERS["sgd"][1]
+            row["floor_ms"] = round(rows["sgd"]["ms"] * size / 12, 4)
             print(f"{row['floor_ms']:11.2f}", end="")
         print()
-        rows[name] = {key: round(float(value), 4) for key, value in row.items()}
     if num_params:
-        print(f"donated SGD moves {12 * num_params / np.median(times['sgd']) / 1e6:.1f} GB/s")
+        print(f"donated SGD moves {12 * num_params / rows['sgd']['ms'] / 1e6:.1f} GB/s")
     return rows
 
 
@@ -144,15 +130,14 @@ def main() -> None:
 
     updates = {name: update_program(make, random_like(shapes["params"], 0)) for name, (make, _) in OPTIMIZERS.items()}
     times = interleave(updates, options.rounds)
-    results = {"model": options.model, "num_params": num_params, "jax": jax.__version__}
+    results = {"model": options.model, "num_params": num_params}
     results["update"] = report("update", times, num_params)
     if options.batch_size:
         variables = jax.jit(lambda: model.init(jax.random.key(0), image, train=False))()
         names = ("optax.adam", "adam", "adam_lawn")
         steps = {name: step_program(OPTIMIZERS[name][0], model, variables, options.batch_size) for name in names}
         results["step"] = report("training step", interleave(steps, options.rounds))
-    if options.output:
-        options.output.write_text(json.dumps(results, indent=2) + "\n")
+    write(options.output, results)
 
 
 if __name__ == "__main__":

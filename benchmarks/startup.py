@@ -31,12 +31,12 @@ def child(name: str) -> None:
     from adamlab.training.build import build_program
     from adamlab.training.feed import ArrayFeed
     from adamlab.training.optimizers import traced
-    from adamlab.training.parallel import keep_compilations
+    from adamlab.training.parallel import Devices, keep_compilations
 
     marks.append(time.perf_counter())
     dataset = data.load("synthetic")
     config = RunConfig("synthetic", name, Protocol("benchmark", 1_000, 500, batch_size=100, epochs=1))
-    feed = ArrayFeed(dataset, config)
+    feed = ArrayFeed(dataset, config, Devices())
     marks.append(time.perf_counter())
     keep_compilations()
     program = build_program(config, dataset.num_classes, dataset.train["image"].shape[1:], dataset.mean, dataset.std)

@@ -24,7 +24,7 @@ from adamlab import models
 from adamlab.config import Protocol, RunConfig
 from adamlab.training.build import DTYPES
 from adamlab.training.optimizers import Recipe, traced
-from adamlab.training.parallel import compile_training
+from adamlab.training.parallel import Devices, compile_training
 from adamlab.training.step import Normalisation, make_init, make_train_step
 from benchmarks.timing import interleave, matmul_flops, summary, write
 
@@ -60,7 +60,9 @@ def jax_program(net: Net, batch_size: int, precision: str) -> Callable[[], Any]:
     """A function that trains `CHUNK` steps in one call of the compiled program."""
     model = models.create(net.model, net.classes, dtype=DTYPES[precision], **net.options)
     make_optimizer = Recipe()
-    train_chunk = compile_training(make_train_step(model, make_optimizer, Normalisation((0.5,) * 3, (0.25,) * 3)))
+    train_chunk = compile_training(
+        Devices(), make_train_step(model, make_optimizer, Normalisation((0.5,) * 3, (0.25,) * 3))
+    )
     arrays = traced(RunConfig("synthetic", net.model, Protocol("benchmark", CHUNK * batch_size, 1, batch_size)))
     state = jax.jit(make_init(model, make_optimizer, (net.side, net.side, 3)))(jnp.int32(0), arrays)
     data = jax.device_put(random_data(net, CHUNK * batch_size))

@@ -26,10 +26,11 @@ import numpy as np
 
 from adamlab import data, models
 from adamlab.config import PROTOCOLS, RunConfig
+from adamlab.data.order import epoch_order
 from adamlab.hyperparameters import MAGNITUDE, varied
-from adamlab.training.feed import epoch_order, evaluation_images, subset
+from adamlab.training.feed import evaluation_images, subset
 from adamlab.training.optimizers import Recipe, traced
-from adamlab.training.parallel import compile_training
+from adamlab.training.parallel import Devices, compile_training
 from adamlab.training.step import Normalisation, make_init, make_train_step
 from benchmarks.timing import interleave, summary, write
 
@@ -46,7 +47,7 @@ def programs(name: str, count: int) -> dict[str, Callable[[], Any]]:
     """Each trains `count` settings for `CHUNK` steps of batch `BATCH` when it is called."""
     model, recipe = models.create(name, 10), Recipe()
     step = make_train_step(model, recipe, Normalisation((0.5,) * 3, (0.25,) * 3))
-    init, train_chunk = jax.jit(make_init(model, recipe, (32, 32, 3))), compile_training(step)
+    init, train_chunk = jax.jit(make_init(model, recipe, (32, 32, 3))), compile_training(Devices(), step)
     images = jax.device_put(subset(data.load("synthetic").train, 1_000))
     indices = np.arange(BATCH * CHUNK, dtype=np.int32).reshape(CHUNK, BATCH)
     seeds = np.zeros(CHUNK, np.uint32)

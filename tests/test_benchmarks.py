@@ -1,0 +1,38 @@
+"""The benchmarks run on the library as it is; how fast is for a quiet machine to say."""
+
+import jax
+import numpy as np
+import optax
+
+from benchmarks import optimizer, step, sweep
+from benchmarks.timing import interleave, summary
+
+
+def test_a_step_trains():
+    run = step.jax_program(step.NETS["plain20"], batch_size=2, precision="float32")
+    assert run().shape == (step.CHUNK,)
+    assert np.isfinite(run()).all()
+
+
+def test_one_by_one_and_vmapped_take_the_same_steps(monkeypatch):
+    monkeypatch.setattr(sweep, "BATCH", 2)
+    monkeypatch.setattr(sweep, "CHUNK", 1)
+    programs = sweep.programs("plain20", 2)
+    one_by_one, together = (programs[name]() for name in ("one by one", "vmap"))
+    for place, state in enumerate(one_by_one):
+        mine = jax.tree.map(lambda leaf, place=place: leaf[place], together)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-3), state.batch_stats, mine.batch_stats)
+
+
+def test_a_chunk_of_updates_is_so_many_updates():
+    # SGD at rate 1 on one gradient g: w - 10 g after a chunk of ten.
+    params = {"w": np.ones(3, np.float32)}
+    gradients = optimizer.random_like(params, seed=1)
+    (moved, _) = optimizer.update_program(optax.sgd(1.0), jax.tree.map(jax.numpy.asarray, params))()
+    np.testing.assert_allclose(moved["w"], 1 - optimizer.CHUNK * gradients["w"], rtol=1e-5)
+
+
+def test_ratios_are_medians_within_a_turn():
+    rows = summary({"a": np.array([1.0, 2.0, 6.0]), "b": np.array([2.0, 2.0, 2.0])}, "b")
+    assert (rows["a"]["ratio"], rows["a"]["ms"]) == (1.0, 2000.0)
+    assert [len(values) for values in interleave({"a": lambda: 0, "b": lambda: 1}, turns=3).values()] == [3, 3]
