@@ -36,7 +36,7 @@ def child(name: str) -> None:
     marks.append(time.perf_counter())
     dataset = data.load("synthetic")
     config = RunConfig("synthetic", name, Protocol("benchmark", 1_000, 500, batch_size=100, epochs=1))
-    feed = ArrayFeed(dataset, config, Devices())
+    feed = ArrayFeed(dataset, [config], Devices())
     marks.append(time.perf_counter())
     keep_compilations()
     program = build_program(config, dataset.num_classes, dataset.train["image"].shape[1:], dataset.mean, dataset.std)

@@ -4,9 +4,9 @@
   python -m benchmarks.sweep --study --peer=torch          the whole alpha study, beside the same study in PyTorch
 
 One by one is what a study does: one program, hyperparameters as arrays, a run after the other. `vmap` trains all in
-one program. Several processes share the cores. The whole study is timed from the command line to its figures, with an
-empty compilation cache (cold) and with the one that it left behind (warm); PyTorch's is a plain script: eager,
-channels-last, data in memory, the same networks, settings, images and evaluations.
+one program, as `--vmap=K` does. Several processes share the cores. The whole study is timed from the command line to
+its figures, with an empty compilation cache (cold) and with the one that it left behind (warm); PyTorch's is a plain
+script: eager, channels-last, data in memory, the same networks, settings, images and evaluations.
 """
 
 import argparse
@@ -53,21 +53,16 @@ def programs(name: str, count: int) -> dict[str, Callable[[], Any]]:
     seeds = np.zeros(CHUNK, np.uint32)
     states = [init(jnp.int32(0), traced(config)) for config in settings(name, count)]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+    together = compile_training(Devices(), step, runs=count)  # as `--vmap=K` has it: each run with its own images
 
     def one_by_one() -> Any:
         for place, state in enumerate(states):
             states[place], _ = train_chunk(state, images, indices, seeds)
         return states
 
-    def chunk(state, images, indices):
-        batch = lambda rows: {key: array[rows] for key, array in images.items()}  # noqa: E731
-        return jax.lax.scan(lambda state, rows: step(state, batch(rows)), state, indices)[0]
-
-    together = jax.jit(jax.vmap(chunk, (0, None, None)), donate_argnums=0)
-
     def vmapped() -> Any:
         nonlocal stacked
-        stacked = together(stacked, images, indices)
+        stacked, _ = together(stacked, images, np.stack([indices] * count), np.stack([seeds] * count))
         return stacked
 
     return {"one by one": one_by_one, "vmap": vmapped}

@@ -115,36 +115,37 @@ class Display:
         """Something is not as it was left, and is not used."""
         self.console.print(f"[bold yellow]warning:[/] {escape(message)}")
 
-    def start(self, config: RunConfig, position: "Position") -> None:
-        """A run begins, or goes on from a position."""
-        self._config, self._name = config, self._next_name(config)
-        done = len(position.losses)
-        self._done, self._accuracy = position.epochs * config.protocol.steps_per_epoch + done, ""
-        self._drop(self._done)
+    def start(self, configs: Sequence[RunConfig], position: "Position") -> None:
+        """A run, or several at once, begin or go on from a position."""
+        self._names = {config: self._next_name(config) for config in configs}
+        self._protocol, done = configs[0].protocol, len(position.losses)
+        self._done, self._accuracy = position.epochs * self._protocol.steps_per_epoch + done, ""
+        self._drop(self._done * len(configs))
         if self._done:
             of = f"step {done} of epoch {position.epochs + 1}" if done else f"epoch {position.epochs}"
-            self.console.print(f"{self._name}: continued after {of}")
+            for name in self._names.values():
+                self.console.print(f"{name}: continued after {of}")
         self._show("compiling")
 
     def step(self, epoch: int, step: int, loss: float) -> None:
-        """A chunk of steps is done."""
-        protocol = self._config.protocol
-        steps = (epoch - 1) * protocol.steps_per_epoch + step
-        self._progress.advance(self._task, steps - self._done)
+        """A chunk of steps of every run that is going on is done; the loss is their mean."""
+        steps = (epoch - 1) * self._protocol.steps_per_epoch + step
+        self._progress.advance(self._task, (steps - self._done) * len(self._names))
         self._done = steps
-        self._show(f"epoch {epoch}/{protocol.epochs}, loss {loss:.3f}{self._accuracy}")
+        self._show(f"epoch {epoch}/{self._protocol.epochs}, loss {loss:.3f}{self._accuracy}")
 
-    def epoch(self, record: dict[str, Any]) -> None:
-        """An epoch is done and recorded."""
+    def epoch(self, config: RunConfig, record: dict[str, Any]) -> None:
+        """A run's epoch is done and recorded."""
         self._accuracy = f", accuracy {record['test_accuracy']:.1%}"
         if not self.console.is_terminal:
-            self.console.print(f"{self._name}: {_epoch(record, self._config)}, {record['seconds']:.1f} s")
+            self.console.print(f"{self._names[config]}: {_epoch(record, config)}, {record['seconds']:.1f} s")
 
-    def end(self, outcome: dict[str, Any]) -> None:
+    def end(self, config: RunConfig, outcome: dict[str, Any]) -> None:
         """A run has ended."""
+        name = self._names.pop(config)
         if outcome["outcome"] == "diverged":
-            self.console.print(f"{self._name}: {_divergence(outcome)}")
-        self._drop(_steps(self._config) - self._done)
+            self.console.print(f"{name}: {_divergence(outcome)}")
+        self._drop(_steps(config) - self._done)
 
     def ended(self, run: Run) -> None:
         """A run has ended elsewhere."""
@@ -166,7 +167,9 @@ class Display:
         return f"run {self._number} of {self._runs}: {config.model}, {config.setting}, seed {config.seed}"
 
     def _show(self, status: str) -> None:
-        self._progress.update(self._task, description=self._name, status=status)
+        first, *others = self._names.values()
+        name = f"{first}, and {len(others)} more" if others else first
+        self._progress.update(self._task, description=name, status=status)
 
     def _drop(self, steps: int) -> None:
         """Takes steps that will not be trained out of the total, so that the time left stays an honest estimate."""

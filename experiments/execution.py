@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adamlab.command import make_deterministic
+from adamlab.hyperparameters import ConfigError
 
 # Imported where they are needed: what a study refuses, it refuses before that.
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ class Execution:
       spmd: What maps a step over several.
       deterministic: Whether a GPU gives the same bits at every start.
       checkpoint_minutes: How long training goes on within an epoch without a checkpoint.
+      vmap: How many runs one program trains at once.
     """
 
     data_dir: Path | None = None
@@ -33,6 +35,7 @@ class Execution:
     spmd: str = "pmap"
     deterministic: bool = False
     checkpoint_minutes: float = 10.0
+    vmap: int = 1
 
     def load(self, name: str) -> "Dataset":
         """The data set of that name.
@@ -53,10 +56,13 @@ class Execution:
         """The devices of this process or job; JAX starts.
 
         Raises:
-          ConfigError: There are no such devices.
+          ConfigError: There are no such devices, or several for runs that are vmapped.
         """
         import jax
 
         from adamlab.training.parallel import Devices
 
-        return Devices(jax.device_count() if self.devices is None else self.devices, self.spmd)
+        devices = Devices(jax.device_count() if self.devices is None else self.devices, self.spmd)
+        if self.vmap > 1 and devices.count > 1:
+            raise ConfigError(f"--vmap={self.vmap} trains on one device: needs --devices=1, got {devices.count}")
+        return devices

@@ -2,10 +2,9 @@
 
 import os
 import platform
-import shutil
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,21 +12,16 @@ from typing import Any
 from rich.console import Console
 
 from adamlab import records
-from adamlab.command import Terminated, postponed
 from adamlab.config import RunConfig
 from adamlab.data import Dataset
-from adamlab.files import Held, WriteError, hold
+from adamlab.files import WriteError
 from adamlab.provenance import provenance
-from adamlab.training import Diverged, Interrupted, train
-from adamlab.training.checkpoint import Checkpoints
 from adamlab.training.cluster import announce, ends_together, leads
 from adamlab.training.parallel import Devices, keep_compilations
 from experiments.display import Display
 from experiments.execution import Execution
 from experiments.launch import Engine, one_line
-
-# What process 0 announces when there is nothing left to train.
-END = -1
+from experiments.runs import END, follow, run_together
 
 
 @ends_together()
@@ -65,13 +59,34 @@ def run_grid(
         return
     devices = execution.find_devices()
     if not leads():
-        _follow(folders, dataset, execution.checkpoint_minutes, devices)
+        follow(folders, dataset, execution.checkpoint_minutes, devices)
         return
-    origin = describe(dataset, devices)
+    origin = describe(dataset, devices) | ({"vmap": execution.vmap} if execution.vmap > 1 else {})
+    numbers = {config: number for number, config in enumerate(folders)}
     with display.running(configs):
-        for number, (config, folder) in enumerate(folders.items()):
-            run_one(config, dataset, folder, origin, display, execution.checkpoint_minutes, devices, number)
+        for group in _groups(folders, execution.vmap):
+            number = numbers[next(iter(group))]
+            run_together(group, dataset, origin, display, execution.checkpoint_minutes, devices, number)
     announce(END)
+
+
+def _groups(folders: dict[RunConfig, Path], size: int) -> list[dict[RunConfig, Path]]:
+    """The runs in groups of up to `size`, each of unfinished runs that one program trains; in their order.
+
+    What one program has in common is all but hyperparameters and seed.
+    """
+    groups: list[dict[RunConfig, Path]] = []
+    filling: dict[RunConfig | tuple, dict[RunConfig, Path]] = {}
+    names = [field.name for field in fields(RunConfig) if field.name not in ("hyperparameters", "seed")]
+    for config, folder in folders.items():
+        run = records.find_run(folder, config) if size > 1 else None
+        alone = size == 1 or (run is not None and run.outcome is not None)
+        program = config if alone else tuple(getattr(config, name) for name in names)
+        if len(filling.get(program, {})) in (0, size):
+            filling[program] = {}
+            groups.append(filling[program])
+        filling[program][config] = folder
+    return groups
 
 
 def _launch(
@@ -145,7 +160,7 @@ class Task:
             display = Display(Console(highlight=False, soft_wrap=True))  # into the engine's log
             with display.running([self.config]):
                 minutes = self.execution.checkpoint_minutes
-                run_one(self.config, dataset, self.folder, origin, display, minutes, devices)
+                run_together({self.config: self.folder}, dataset, origin, display, minutes, devices)
         except Exception as error:
             traceback.print_exc()  # likewise
             return one_line(error)
@@ -164,87 +179,3 @@ def describe(dataset: Dataset, devices: Devices) -> dict[str, Any]:
     if dataset.note:  # such as that these are not the images that were asked for
         origin["note"] = dataset.note
     return origin
-
-
-def run_one(
-    config: RunConfig,
-    dataset: Dataset,
-    folder: Path,
-    origin: dict,
-    display: Display,
-    checkpoint_minutes: float = 10.0,
-    devices: Devices | None = None,
-    number: int = 0,
-) -> None:
-    """Trains one configuration, the grid's `number`, from where its folder left off to its outcome.
-
-    A run that another process is at is left to it.
-    """
-    run = records.find_run(folder, config)
-    if run is not None and run.outcome is not None:
-        display.skip(config)
-        shutil.rmtree(folder / "checkpoint", ignore_errors=True)
-        return
-    try:
-        with hold(folder):
-            run = records.open_run(folder, config, origin, display.warn)
-            if run.outcome is None:
-                checkpoints = Checkpoints(folder / "checkpoint", checkpoint_minutes, display.warn)
-                _train_held(run, dataset, checkpoints, display, devices, number)
-            else:  # the process that had it before has finished it meanwhile
-                display.skip(config)
-    except Held as held:
-        display.held(config, str(held))
-
-
-def _train_held(
-    run: records.Run,
-    dataset: Dataset,
-    checkpoints: Checkpoints,
-    display: Display,
-    devices: Devices | None,
-    number: int,
-) -> None:
-    """Trains a run that is this process' alone, or this job's."""
-    position = checkpoints.find(run.config, len(run.epochs))
-    if position.epochs < len(run.epochs) - 1:  # a kill costs the last record's checkpoint at most
-        display.warn(f"{checkpoints.folder} has nothing after epoch {position.epochs}: later ones are trained again")
-    records.keep_epochs(run.folder, position.epochs)
-    display.start(run.config, position)
-    announce(number)
-    with postponed() as stop:
-        try:
-            for record in train(run.config, dataset, checkpoints, display.step, stop, devices):
-                records.append(run.folder, record)
-                display.epoch(record)
-            outcome = {"outcome": "finished"}
-        except Diverged as diverged:
-            outcome = {"outcome": "diverged", "epoch": diverged.epoch, "step": diverged.step}
-        except Interrupted:
-            if stop():
-                return  # and what was held back arrives
-            raise Terminated from None  # it is another process of the job that was told to stop
-        finally:
-            checkpoints.close()
-        records.append(run.folder, outcome)
-        display.end(outcome)
-        checkpoints.delete()
-
-
-def _follow(folders: dict[RunConfig, Path], dataset: Dataset, checkpoint_minutes: float, devices: Devices) -> None:
-    """Trains with process 0, which decides what, and records it."""
-    configs = list(folders)
-    while (number := announce()) != END:
-        checkpoints = Checkpoints(folders[configs[number]] / "checkpoint", checkpoint_minutes)
-        with postponed() as stop:
-            try:
-                for _ in train(configs[number], dataset, checkpoints, stop=stop, devices=devices):
-                    pass
-            except Diverged:
-                pass  # process 0 saw the same, and says so
-            except Interrupted:
-                if stop():
-                    return
-                raise Terminated from None
-            finally:
-                checkpoints.close()

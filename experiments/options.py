@@ -78,6 +78,7 @@ def add_device_options(parser: Parser) -> None:
         help="statistics of the whole batch (default), or of each device's share (ghost batch normalisation)",
     )
     add("--microbatch", type=int, metavar="M", help="images of a batch in memory at once; BatchNorm sees so many")
+    add("--vmap", type=int, metavar="K", default=1, help="runs that one program trains at once (default: 1)")
     add("--coordinator", metavar="HOST:PORT", help="of process 0, on several hosts; auto: what JAX finds out itself")
     add("--num-processes", type=int, metavar="N", help="processes of the job, where the cluster does not say")
     add("--process-id", type=int, metavar="I", help="which one this is, from 0")
@@ -87,11 +88,15 @@ def make_execution(arguments: argparse.Namespace) -> Execution:
     """How the study's runs are carried out.
 
     Raises:
-      ConfigError: The number of workers is below 0, or an engine is asked for what only this process can do.
+      ConfigError: A number is too low, or an engine is asked for what only this process can do.
     """
     if arguments.workers is not None and arguments.workers < 0:
         raise ConfigError(f"--workers must be at least 0, got {arguments.workers}")
+    if arguments.vmap < 1:
+        raise ConfigError(f"--vmap must be at least 1, got {arguments.vmap}")
     if arguments.launcher != "local":
+        if arguments.vmap > 1:
+            raise ConfigError(f"--vmap is for --launcher=local, got --launcher={arguments.launcher}")
         if arguments.coordinator is not None:
             raise ConfigError(f"--coordinator is for --launcher=local, got --launcher={arguments.launcher}")
         if arguments.batch_norm == "local" and arguments.devices is None:

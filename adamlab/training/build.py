@@ -34,8 +34,12 @@ def build_program(
     mean: tuple,
     std: tuple,
     devices: Devices | None = None,
+    runs: int = 1,
 ) -> Program:
     """The program that trains `config`; runs that differ in hyperparameters, seed or epochs share one.
+
+    With several `runs`, `train_chunk` and `evaluate` are vmapped over them: the state, the indices, the seeds, and what
+    they return have a leading axis then.
 
     Raises:
       ConfigError: The batch cannot be split over the devices, or not into the groups that `config` names.
@@ -59,6 +63,7 @@ def build_program(
         devices,
         config.protocol.batch_size // piece,
         config.norm_group is not None,
+        runs,
     )
 
 
@@ -75,6 +80,7 @@ def _build(
     devices: Devices,
     pieces: int,
     norm_per_device: bool,
+    runs: int,
 ) -> Program:
     model = models.create(model_name, num_classes, dtype=DTYPES[precision], **dict(options))
     axis_name = AXIS if devices.count > 1 else None
@@ -83,7 +89,7 @@ def _build(
     whole_step = make_train_step(model, make_optimizer, normalise)
     return Program(
         init=jax.jit(make_init(model, make_optimizer, image_shape), out_shardings=devices.replicated),
-        train_chunk=compile_training(devices, train_step, crop_and_flip if augment else None, pieces),
-        evaluate=compile_evaluation(devices, make_eval_step(model, normalise)),
+        train_chunk=compile_training(devices, train_step, crop_and_flip if augment else None, pieces, runs),
+        evaluate=compile_evaluation(devices, make_eval_step(model, normalise), runs),
         trace=jax.jit(make_trace(model, whole_step, normalise)),
     )

@@ -7,7 +7,7 @@ and the next one is made while the device works on the last.
 
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -41,7 +41,8 @@ class Chunk(NamedTuple):
     Args:
       data: `image` and `label` of n images; or, where `indices` is None, what `Devices.split` makes of the batches.
       indices: The images of each step's batch, int32 (steps, batch), or None.
-      seeds: The seed of each step's augmentation, uint32 (steps,).
+      seeds: The seed of each step's augmentation, uint32 (steps,). Both have a leading axis of runs where there are
+        several.
     """
 
     data: Arrays
@@ -49,31 +50,35 @@ class Chunk(NamedTuple):
     seeds: np.ndarray
 
 
-def make_feed(dataset: Dataset, config: RunConfig, devices: Devices) -> "ArrayFeed | StreamFeed":
-    """The feed of a run.
+def make_feed(dataset: Dataset, configs: Sequence[RunConfig], devices: Devices) -> "ArrayFeed | StreamFeed":
+    """The feed of a run, or of several that are trained at once.
 
     Raises:
-      ConfigError: The images have a size of their own and the protocol names one, or the other way round.
+      ConfigError: The images have a size of their own and the protocol names one, or the other way round; or several
+        runs would read them from a disk.
     """
-    size = config.protocol.image_size
+    size = configs[0].protocol.image_size
     if isinstance(dataset, StreamDataset) != (size is not None):
         needs = "takes none, having images of one size" if size else "needs one, having images of any"
         raise ConfigError(f"image_size is for photographs: {dataset.name} {needs}, got {size}")
-    make = StreamFeed if isinstance(dataset, StreamDataset) else ArrayFeed
-    return make(dataset, config, devices)  # pyright: ignore[reportArgumentType]  (made for it)
+    if isinstance(dataset, ArrayDataset):
+        return ArrayFeed(dataset, configs, devices)
+    if len(configs) > 1:
+        raise ConfigError(f"--vmap is for images in memory, got {dataset.name}")
+    return StreamFeed(dataset, configs[0], devices)
 
 
 class ArrayFeed:
     """The feed of a data set in memory.
 
     Args:
-      dataset: The data set that `config` names.
-      config: What is trained: its protocol says how much, its seed in which order.
+      dataset: The data set that the runs name.
+      configs: What is trained: their protocol says how much, their seeds in which order.
       devices: Where: each has all images to train on, and its share of those to evaluate on.
     """
 
-    def __init__(self, dataset: ArrayDataset, config: RunConfig, devices: Devices) -> None:
-        self._protocol, self._seed = config.protocol, config.seed
+    def __init__(self, dataset: ArrayDataset, configs: Sequence[RunConfig], devices: Devices) -> None:
+        self._protocol, self._seeds = configs[0].protocol, [config.seed for config in configs]
         self.image_shape = dataset.train["image"].shape[1:]
         self._train = devices.replicate(subset(dataset.train, self._protocol.train_images))
         images = evaluation_images(dataset, self._protocol)
@@ -91,11 +96,15 @@ class ArrayFeed:
           epoch: Which.
           done: How many of its steps are left out, at its beginning: whole chunks.
         """
-        steps = self._protocol.steps_per_epoch
-        order = epoch_order(self._seed, epoch, self._protocol.train_images, steps, self._protocol.batch_size)
-        seeds, size = augmentation_seeds(self._seed, epoch, steps), chunk_size(steps)
+        protocol, steps = self._protocol, self._protocol.steps_per_epoch
+        size = chunk_size(steps)
+        orders = [epoch_order(seed, epoch, protocol.train_images, steps, protocol.batch_size) for seed in self._seeds]
+        seeds = [augmentation_seeds(seed, epoch, steps) for seed in self._seeds]
         for first in range(done, steps, size):
-            yield Chunk(self._train, order[first : first + size], seeds[first : first + size])
+            rows = slice(first, first + size)
+            yield Chunk(
+                self._train, _of_runs([order[rows] for order in orders]), _of_runs([row[rows] for row in seeds])
+            )
 
     def evaluation(self) -> Iterator[Arrays]:
         """The images to evaluate on, as arrays (batches, batch, ...) with a `mask` that tells what is real."""
@@ -188,6 +197,11 @@ class StreamFeed:
         names = ("image", "label", "mask")
         arrays = {name: np.concatenate([piece[name] for piece in taken]) for name in names}
         return {name: array.reshape(batches, -1, *array.shape[1:]) for name, array in arrays.items()}
+
+
+def _of_runs(arrays: list[np.ndarray]) -> np.ndarray:
+    """One run's array as it is, several runs' with a leading axis."""
+    return arrays[0] if len(arrays) == 1 else np.stack(arrays)
 
 
 def _ahead(make: Callable[[int], Any], numbers: range) -> Iterator[Any]:

@@ -1,8 +1,7 @@
 """Trains one configuration, epoch by epoch."""
 
-import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -71,72 +70,148 @@ def train(
       Interrupted: `stop` said so.
       DataError: An image cannot be decoded, or, where such are left out, none to evaluate on.
     """
-    protocol, steps = config.protocol, config.protocol.steps_per_epoch
-    devices = devices or Devices()
-    feed = make_feed(dataset, config, devices)
-    program = build_program(config, dataset.num_classes, feed.image_shape, dataset.mean, dataset.std, devices)
-    arguments = (np.int32(config.seed), traced(config))
-    abstract = devices.abstract(jax.eval_shape(program.init, *arguments))
-    restored = checkpoints.restore(config, abstract) if checkpoints else None
-    position, state = restored or (Position(), program.init(*arguments))
+    for _, result in train_together([config], dataset, [checkpoints], report, stop, devices):
+        if isinstance(result, Diverged):
+            raise result
+        yield result
 
-    def after_chunk(position: Position, state: Any, loss: float) -> None:
-        report(position.epochs + 1, len(position.losses), loss)
-        stopping, due = agree(stop(), checkpoints is not None and checkpoints.due())
-        if checkpoints and (stopping or (due and len(position.losses) < steps)):
-            checkpoints.save(config, position, state)
+
+def train_together(
+    configs: Sequence[RunConfig],
+    dataset: Dataset,
+    checkpoints: Sequence[Checkpoints | None],
+    report: Callable[[int, int, float], None] = lambda epoch, step, loss: None,
+    stop: Callable[[], bool] = lambda: False,
+    devices: Devices | None = None,
+) -> Iterator[tuple[int, dict[str, Any] | Diverged]]:
+    """Trains runs that differ in hyperparameters and seed alone, all in one program, as `train` does one.
+
+    Several are vmapped: rounding is another than one by one. One that diverges is computed to the end with the others,
+    but not recorded.
+
+    Args:
+      configs: What to train.
+      dataset: The data set that they name.
+      checkpoints: Those of each run. The runs start together: all from the beginning, or from one position.
+      report: As for `train`; the loss is the mean over the runs.
+      stop: As for `train`.
+      devices: One device for several runs.
+
+    Yields:
+      A run's place in `configs` and a record as `train`'s, or how the run diverged. `seconds` are those of all runs.
+
+    Raises:
+      Interrupted, DataError: As for `train`.
+      ConfigError: The images are not in memory, for several runs.
+    """
+    protocol, steps = configs[0].protocol, configs[0].protocol.steps_per_epoch
+    devices = devices or Devices()
+    feed = make_feed(dataset, configs, devices)
+    program = build_program(
+        configs[0], dataset.num_classes, feed.image_shape, dataset.mean, dataset.std, devices, len(configs)
+    )
+    arguments = [(np.int32(config.seed), traced(config)) for config in configs]
+    abstract = devices.abstract(jax.eval_shape(program.init, *arguments[0]))
+    starts = [
+        (saved and saved.restore(config, abstract)) or (Position(), program.init(*given))
+        for config, saved, given in zip(configs, checkpoints, arguments, strict=True)
+    ]
+    positions, state = [position for position, _ in starts], _stack([state for _, state in starts])
+    running = set(range(len(configs)))
+
+    def save(positions: list[Position], state: Any) -> None:
+        for place, one in enumerate(_unstack(state, len(configs))):
+            if place in running and (saved := checkpoints[place]):
+                saved.save(configs[place], positions[place], one)
+
+    def after_chunk(positions: list[Position], state: Any, loss: float) -> None:
+        done = len(positions[0].losses)
+        report(positions[0].epochs + 1, done, loss)
+        stopping, due = agree(stop(), any(saved is not None and saved.due() for saved in checkpoints))
+        if stopping or (due and done < steps):
+            save(positions, state)
         if stopping:
             raise Interrupted
 
-    while position.epochs < protocol.epochs:
-        epoch = position.epochs + 1
-        position, state = _train_epoch(program.train_chunk, position, state, feed, steps, after_chunk)
+    while positions[0].epochs < protocol.epochs:
+        epoch = positions[0].epochs + 1
+        positions, state, diverged = _train_epoch(
+            program.train_chunk, positions, state, feed, steps, running, after_chunk
+        )
         started = time.perf_counter()
-        test_loss, test_accuracy = _evaluate(program.evaluate, state, feed)
-        if not math.isfinite(test_loss):
-            raise Diverged(epoch, epoch * steps)
-        record = {
-            "epoch": epoch,
-            "train_loss": float(np.mean(position.losses)),
-            "test_loss": test_loss,
-            "test_accuracy": test_accuracy,
-            "seconds": round(position.seconds + time.perf_counter() - started, 3),
-            "images_per_second": round(steps * protocol.batch_size / position.seconds, 1),
-        }
-        if config.trace_every and epoch % config.trace_every == 0:
-            record |= _trace(program.trace, state, feed.probe)
-        yield record
-        position = Position(epoch)
+        if running:
+            test_loss, test_accuracy = _evaluate(program.evaluate, state, feed)
+            for place in [place for place in running if not np.isfinite(test_loss[place])]:
+                running.remove(place)
+                diverged[place] = Diverged(epoch, epoch * steps)
+        yield from diverged.items()
+        if not running:
+            return
+        seconds = round(positions[0].seconds + time.perf_counter() - started, 3)
+        states = _unstack(state, len(configs))
+        for place in sorted(running):
+            record = {
+                "epoch": epoch,
+                "train_loss": float(np.mean(positions[place].losses)),
+                "test_loss": float(test_loss[place]),
+                "test_accuracy": float(test_accuracy[place]),
+                "seconds": seconds,
+                "images_per_second": round(steps * protocol.batch_size / positions[place].seconds, 1),
+            }
+            if configs[place].trace_every and epoch % configs[place].trace_every == 0:
+                record |= _trace(program.trace, states[place], feed.probe)
+            yield place, record
+        positions = [Position(epoch)] * len(configs)
         # After the yield: a record is on disk before the checkpoint that makes it final.
-        if checkpoints and epoch < protocol.epochs:
-            checkpoints.save(config, position, state)
-        if epoch < protocol.epochs and agree(stop())[0]:
-            raise Interrupted
+        if epoch < protocol.epochs:
+            save(positions, state)
+            if agree(stop())[0]:
+                raise Interrupted
 
 
 def _train_epoch(
     train_chunk: Callable,
-    position: Position,
+    positions: list[Position],
     state: Any,
     feed: ArrayFeed | StreamFeed,
     steps: int,
+    running: set[int],
     after_chunk: Callable,
-) -> tuple[Position, Any]:
-    """The position after the steps that an epoch still has, and the state there."""
-    epoch, losses = position.epochs + 1, list(position.losses)
-    started = time.perf_counter() - position.seconds
-    for chunk in feed.chunks(epoch, len(losses)):
+) -> tuple[list[Position], Any, dict[int, Diverged]]:
+    """The positions after the steps that an epoch still has, the state there, and which runs diverged on the way.
+
+    Those are taken out of `running`, and nothing is trained where none is left.
+    """
+    epoch, losses, diverged = positions[0].epochs + 1, [list(position.losses) for position in positions], {}
+    started = time.perf_counter() - positions[0].seconds
+    for chunk in feed.chunks(epoch, len(losses[0])):
         state, chunk_losses = train_chunk(state, *chunk)
-        done = len(losses)
-        losses.extend(np.asarray(chunk_losses, np.float64).tolist())
-        finite = np.isfinite(losses)
-        if not finite.all():
-            raise Diverged(epoch, (epoch - 1) * steps + int(np.argmin(finite)) + 1)
-        if not _all_finite(state):
-            raise Diverged(epoch, (epoch - 1) * steps + len(losses))
-        position = Position(epoch - 1, tuple(losses), time.perf_counter() - started)
-        after_chunk(position, state, float(np.mean(losses[done:])))
-    return position, state
+        done = len(losses[0])
+        rows = np.asarray(chunk_losses, np.float64).reshape(len(losses), -1)
+        for place, row in enumerate(rows):
+            losses[place].extend(row.tolist())
+        state_finite = _all_finite(state) if len(losses) == 1 else _each_finite(state)
+        finite = np.column_stack([np.isfinite(rows), np.atleast_1d(state_finite)])
+        for place in [place for place in running if not finite[place].all()]:
+            first = min(done + int(np.argmin(finite[place])) + 1, len(losses[place]))
+            running.remove(place)
+            diverged[place] = Diverged(epoch, (epoch - 1) * steps + first)
+        if not running:
+            break
+        elapsed = time.perf_counter() - started
+        positions = [Position(epoch - 1, tuple(values), elapsed) for values in losses]
+        after_chunk(positions, state, float(np.mean(rows[sorted(running)])))
+    return positions, state, diverged
+
+
+def _stack(states: list[Any]) -> Any:
+    """The states of several runs as one with a leading axis; that of one run as it is."""
+    return states[0] if len(states) == 1 else jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+
+
+def _unstack(state: Any, count: int) -> list[Any]:
+    """The states of `count` runs."""
+    return [state] if count == 1 else [jax.tree.map(lambda x, i=i: x[i], state) for i in range(count)]
 
 
 @jax.jit
@@ -146,14 +221,16 @@ def _all_finite(state: Any) -> jax.Array:
     return jnp.stack([jnp.isfinite(leaf).all() for leaf in floats]).all()
 
 
-def _evaluate(evaluate: Callable, state: Any, feed: ArrayFeed | StreamFeed) -> tuple[float, float]:
-    """Mean loss and accuracy over the images that the masks count."""
-    loss, correct, count = 0.0, 0, 0
+_each_finite = jax.jit(jax.vmap(_all_finite))
+
+
+def _evaluate(evaluate: Callable, state: Any, feed: ArrayFeed | StreamFeed) -> tuple[np.ndarray, np.ndarray]:
+    """Each run's mean loss and accuracy over the images that the masks count."""
+    loss, correct, count = np.zeros(1), np.zeros(1), np.zeros(1)
     for batches in feed.evaluation():
-        sums = evaluate(state, batches)
-        loss, correct = loss + float(sums["loss"]), correct + int(sums["correct"])
-        count += int(sums["count"])
-    if count == 0:
+        sums = {name: np.atleast_1d(np.asarray(value, np.float64)) for name, value in evaluate(state, batches).items()}
+        loss, correct, count = loss + sums["loss"], correct + sums["correct"], count + sums["count"]
+    if count[0] == 0:
         raise DataError("none of the images to evaluate on can be decoded")
     return loss / count, correct / count
 

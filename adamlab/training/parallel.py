@@ -101,7 +101,7 @@ class Devices:
 
 
 def compile_training(
-    devices: Devices, train_step: Callable, augment: Callable | None = None, pieces: int = 1
+    devices: Devices, train_step: Callable, augment: Callable | None = None, pieces: int = 1, runs: int = 1
 ) -> Callable:
     """The compiled `train_chunk(state, data, indices, seeds) -> (state, losses)`.
 
@@ -111,6 +111,8 @@ def compile_training(
       augment: From a key, images, their places in the batch and its size to the images to train on; None to train on
         them as they are.
       pieces: Into how many pieces `train_step` cuts a batch.
+      runs: How many runs are trained at once, on one device: with more than one, a leading axis of the state, the
+        indices, the seeds and what is returned.
 
     Returns:
       A function that takes a state, whose buffers it reuses; a data set on the devices, arrays of n images; `indices`,
@@ -133,6 +135,8 @@ def compile_training(
 
         return lax.scan(step, state, (data if indices is None else indices, seeds))
 
+    if runs > 1:
+        return jax.jit(jax.vmap(train_chunk, (0, None, 0, 0)), donate_argnums=0)
     if devices.count == 1:
         return jax.jit(train_chunk, donate_argnums=0)
     from_memory = _spread(devices, train_chunk, (False, False, True, False))
@@ -146,14 +150,19 @@ def compile_training(
     return on_devices
 
 
-def compile_evaluation(devices: Devices, eval_step: Callable) -> Callable:
-    """The compiled `evaluate(state, batches) -> sums` over what `Devices.split` makes of (batches, batch, ...)."""
+def compile_evaluation(devices: Devices, eval_step: Callable, runs: int = 1) -> Callable:
+    """The compiled `evaluate(state, batches) -> sums` over what `Devices.split` makes of (batches, batch, ...).
+
+    With several `runs` on one device, the state and the sums have a leading axis.
+    """
 
     def evaluate(state: TrainState, batches: Arrays) -> Arrays:
         sums = lax.map(lambda batch: eval_step(state, batch), batches)
         sums = {name: values.sum() for name, values in sums.items()}
         return sums if devices.count == 1 else lax.psum(sums, AXIS)
 
+    if runs > 1:
+        return jax.jit(jax.vmap(evaluate, (0, None)))
     return jax.jit(evaluate) if devices.count == 1 else _spread(devices, evaluate, (False, True), donate=())
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from adamlab import records
 from adamlab.config import Protocol
+from adamlab.files import hold
 from experiments import sensitivity
 from tests.faults.study import recorded
 
@@ -103,14 +104,42 @@ def test_the_report_reads_records_and_trains_nothing(study):
     assert "no runs below" in errors
 
 
-def test_a_finished_run_leaves_no_checkpoint_and_is_not_trained_again(study):
+def test_a_finished_run_leaves_nothing_behind_and_is_not_trained_again(study):
+    """A kill between a run's outcome and its clearing up left a lock and a checkpoint; another process is at one."""
     out, _, _ = study
-    assert list(out.rglob("checkpoint")) == []
+    assert [*out.rglob("lock"), *out.rglob("checkpoint")] == []
     before = {path: path.read_bytes() for path in out.rglob("*") if path.suffix in {".json", ".jsonl"}}
-    status, output, _ = finish(["--param=alpha", *SMALL, f"--out={out}"])
+    killed, busy = sorted(path.parent for path in out.rglob("metrics.jsonl"))[:2]
+    for folder in (killed, busy):
+        (folder / "checkpoint").mkdir()
+        (folder / "lock").touch()
+    with hold(busy):
+        status, output, _ = finish(["--param=alpha", *SMALL, f"--out={out}"])
+        assert {*out.rglob("lock"), *out.rglob("checkpoint")} == {busy / "lock", busy / "checkpoint"}
+    (busy / "checkpoint").rmdir()
     assert status == 0
     assert "5 of 5 runs were finished before" in output
     assert {path: path.read_bytes() for path in before} == before
+
+
+def test_runs_trained_together_and_killed_are_those_trained_alone(study, tmp_path):
+    """Groups of two of five runs. The kill leaves two unfinished, at most an epoch apart."""
+    arguments = ["--param=alpha", *SMALL, "--vmap=2", f"--out={tmp_path}"]
+    process = start(arguments)
+    wait_for_lines(tmp_path, 7, process)
+    process.kill()
+    process.communicate()
+    status, output, errors = finish(arguments)
+    assert (status, errors) == (0, "")
+    assert "2 of 5 runs were finished before" in output
+    assert [*tmp_path.rglob("lock"), *tmp_path.rglob("checkpoint")] == []
+    together, alone = recorded(tmp_path), recorded(study[0])
+    assert together.keys() == alone.keys()
+    for name, lines in alone.items():
+        assert [line.get("outcome") for line in together[name]] == [line.get("outcome") for line in lines]
+        for mine, other in zip(together[name][:-1], lines[:-1], strict=True):
+            assert mine["train_loss"] == pytest.approx(other["train_loss"], rel=1e-2)  # after rounding, ReLUs part
+    assert all(run.provenance["vmap"] == 2 for run in records.read_runs(tmp_path))
 
 
 def test_another_configuration_in_the_same_folder_is_refused(study):
@@ -242,6 +271,9 @@ def test_digits_in_place_of_cifar10_are_said_loudly(tmp_path):
             "free_epochs must be at most the 2 epochs, got 3.0",
         ),
         (["--optimizer=adamp", "--epsilon-placement=inside"], "inside is for adam, adam_lawn and adamw, got adamp"),
+        (["--vmap=0"], "--vmap must be at least 1, got 0"),
+        (["--vmap=2", "--launcher=ray"], "--vmap is for --launcher=local, got --launcher=ray"),
+        (["--vmap=2", "--devices=2", *SMALL], "--vmap=2 trains on one device: needs --devices=1, got 2"),
         (["--trace=-1"], "trace_every must be at least 0, got -1"),
         (["--seeds=0"], "--seeds must be at least 1, got 0"),
         (["--epochs=0", *SMALL], "epochs must be at least 1, got 0"),

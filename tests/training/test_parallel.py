@@ -124,7 +124,7 @@ def test_a_real_net_trains_and_is_evaluated_as_on_one_device(digits):
     config = replace(CONFIG, model="plain20")
     for devices in (Devices(1), Devices(4)):
         program = build.build_program(config, 10, (8, 8, 1), digits.mean, digits.std, devices)
-        on_devices = feed.ArrayFeed(digits, config, devices)
+        on_devices = feed.ArrayFeed(digits, [config], devices)
         chunk = next(on_devices.chunks(1))
         state = program.init(np.int32(0), traced(config))
         state, losses = program.train_chunk(state, chunk.data, chunk.indices[:1], chunk.seeds[:1])

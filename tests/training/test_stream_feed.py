@@ -152,8 +152,8 @@ def test_a_chunk_of_large_images_is_bounded():
 
 def test_a_size_is_for_photographs_and_they_need_one(dataset):
     with pytest.raises(ConfigError, match=r"image_size is for photographs: snapshots needs one, having images of any"):
-        make_feed(dataset, config(replace(PROTOCOL, image_size=None)), Devices())
+        make_feed(dataset, [config(replace(PROTOCOL, image_size=None))], Devices())
     with pytest.raises(ConfigError, match=r"image_size is for photographs: digits takes none, having .* got 32"):
-        make_feed(adamlab.data.load("digits"), config(), Devices())
+        make_feed(adamlab.data.load("digits"), [config()], Devices())
     with pytest.raises(ConfigError, match="image_size must be at least 1, got 0"):
         replace(PROTOCOL, image_size=0)

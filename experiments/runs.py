@@ -1,0 +1,135 @@
+"""Trains runs in this process, or in a job of several, and records them as they go."""
+
+import shutil
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+from adamlab import records
+from adamlab.command import Terminated, postponed
+from adamlab.config import RunConfig
+from adamlab.data import Dataset
+from adamlab.files import Held, WriteError, hold
+from adamlab.training import Diverged, Interrupted, train, train_together
+from adamlab.training.checkpoint import Checkpoints, Position
+from adamlab.training.cluster import announce
+from adamlab.training.parallel import Devices
+from experiments.display import Display
+
+# What process 0 announces when there is nothing left to train.
+END = -1
+
+
+def run_together(
+    folders: dict[RunConfig, Path],
+    dataset: Dataset,
+    origin: dict,
+    display: Display,
+    checkpoint_minutes: float = 10.0,
+    devices: Devices | None = None,
+    number: int = 0,
+) -> None:
+    """Trains runs of one program at once, the first of them the grid's `number`, from where their folders left off.
+
+    One that is finished is left alone, and one that another process is at is left to it. Those that stand at different
+    positions are trained one position after the other.
+    """
+    with ExitStack() as holding:
+        waiting: dict[tuple[int, int], list[tuple[records.Run, Checkpoints, Position]]] = {}
+        for config, folder in folders.items():
+            run = records.find_run(folder, config)
+            if run is not None and run.outcome is not None:
+                display.skip(config)
+                _clear(folder)
+                continue
+            try:
+                holding.enter_context(hold(folder))
+            except Held as held:
+                display.held(config, str(held))
+                continue
+            run = records.open_run(folder, config, origin, display.warn)
+            if run.outcome is not None:  # the process that had it before has finished it meanwhile
+                display.skip(config)
+                continue
+            checkpoints = Checkpoints(folder / "checkpoint", checkpoint_minutes, display.warn)
+            position = _find_position(run, checkpoints, display)
+            steps = position.epochs, len(position.losses)
+            waiting.setdefault(steps, []).append((run, checkpoints, position))
+        for alike in waiting.values():
+            runs, checkpoints, positions = (list(column) for column in zip(*alike, strict=True))
+            _train_held(runs, checkpoints, positions[0], dataset, display, devices, number)
+
+
+def _clear(folder: Path) -> None:
+    """Removes what a process left behind that was killed after its run's outcome, unless one is still at it."""
+    if any((folder / name).exists() for name in ("checkpoint", "lock")):
+        with suppress(Held, WriteError), hold(folder):
+            shutil.rmtree(folder / "checkpoint", ignore_errors=True)
+
+
+def _find_position(run: records.Run, checkpoints: Checkpoints, display: Display) -> Position:
+    """Where a run that is this process' alone goes on; later records are removed."""
+    position = checkpoints.find(run.config, len(run.epochs))
+    if position.epochs < len(run.epochs) - 1:  # a kill costs the last record's checkpoint at most
+        display.warn(f"{checkpoints.folder} has nothing after epoch {position.epochs}: later ones are trained again")
+    records.keep_epochs(run.folder, position.epochs)
+    return position
+
+
+def _train_held(
+    runs: list[records.Run],
+    checkpoints: list[Checkpoints],
+    position: Position,
+    dataset: Dataset,
+    display: Display,
+    devices: Devices | None,
+    number: int,
+) -> None:
+    """Trains runs that are this process' alone, or this job's, and stand at one position."""
+    configs = [run.config for run in runs]
+
+    def end(place: int, outcome: dict[str, Any]) -> None:
+        records.append(runs[place].folder, outcome)
+        display.end(configs[place], outcome)
+        checkpoints[place].delete()
+
+    display.start(configs, position)
+    announce(number)
+    with postponed() as stop:
+        try:
+            going = set(range(len(runs)))
+            for place, result in train_together(configs, dataset, checkpoints, display.step, stop, devices):
+                if isinstance(result, Diverged):
+                    going.remove(place)
+                    end(place, {"outcome": "diverged", "epoch": result.epoch, "step": result.step})
+                else:
+                    records.append(runs[place].folder, result)
+                    display.epoch(configs[place], result)
+            for place in sorted(going):
+                end(place, {"outcome": "finished"})
+        except Interrupted:
+            if not stop():  # it is another process of the job that was told to stop
+                raise Terminated from None
+            # else what was held back arrives
+        finally:
+            for own in checkpoints:
+                own.close()
+
+
+def follow(folders: dict[RunConfig, Path], dataset: Dataset, checkpoint_minutes: float, devices: Devices) -> None:
+    """Trains with process 0, which decides what, and records it, until it announces the end."""
+    configs = list(folders)
+    while (number := announce()) != END:
+        checkpoints = Checkpoints(folders[configs[number]] / "checkpoint", checkpoint_minutes)
+        with postponed() as stop:
+            try:
+                for _ in train(configs[number], dataset, checkpoints, stop=stop, devices=devices):
+                    pass
+            except Diverged:
+                pass  # process 0 saw the same, and says so
+            except Interrupted:
+                if stop():
+                    return
+                raise Terminated from None
+            finally:
+                checkpoints.close()

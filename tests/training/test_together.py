@@ -1,0 +1,129 @@
+"""Several runs in one program: what each is alone, one that diverges, one that is stopped and continued."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from adamlab import data
+from adamlab.config import Protocol, RunConfig
+from adamlab.data.augment import crop_and_flip
+from adamlab.hyperparameters import Hyperparameters
+from adamlab.training import Diverged, Interrupted, feed, train, train_together
+from adamlab.training.checkpoint import Checkpoints
+from adamlab.training.optimizers import Recipe
+from adamlab.training.parallel import Devices, compile_training
+from adamlab.training.step import make_init, make_train_step
+from tests.training import small
+
+PROTOCOL = Protocol("smoke", train_images=200, test_images=70, batch_size=50, epochs=2)
+FIRST, SECOND = (RunConfig("digits", "plain20", PROTOCOL, Hyperparameters(alpha=alpha)) for alpha in (1e-4, 3e-4))
+RUNS = [FIRST, SECOND, replace(FIRST, seed=1)]
+TIMES = {"seconds", "images_per_second", "trace_seconds"}
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.load("digits")
+
+
+@pytest.fixture(autouse=True)
+def one_step_chunks(monkeypatch):
+    """An epoch of four chunks instead of one."""
+    monkeypatch.setattr(feed, "MAX_CHUNK", 1)
+
+
+def by_run(results, found=None):
+    found = found or ([], [], [])
+    for place, result in results:
+        found[place].append(result)
+    return found
+
+
+def without_times(records):
+    return [{name: value for name, value in record.items() if name not in TIMES} for record in records]
+
+
+def assert_alike(ours, theirs, tolerance):
+    for mine, other in zip(ours, theirs, strict=True):
+        for name in ("epoch", "train_loss", "test_loss"):
+            assert mine[name] == pytest.approx(other[name], rel=tolerance), name
+        assert mine["test_accuracy"] == pytest.approx(other["test_accuracy"], abs=1.1 / PROTOCOL.test_images)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "adam_lawn", "sgd_lawn", "lamb_lawn"])
+def test_fifty_steps_of_each_are_those_of_one_alone(optimizer):
+    """Of other hyperparameters, weights, images and augmentation, on a smooth net."""
+    recipe = Recipe(optimizer, "phases")
+    step = make_train_step(small.Net(), recipe, small.NORMALISE)
+    init = jax.jit(make_init(small.Net(), recipe, small.SHAPE))
+    settings = small.hyperparameters(optimizer)
+    given = [
+        (np.int32(seed), settings | {"alpha": settings["alpha"] * factor})
+        for seed, factor in ((0, 1.0), (1, 1.0), (1, 0.5))
+    ]
+    indices = np.stack([small.INDICES, small.INDICES[::-1], (small.INDICES + 1) % 64])
+    seeds = np.stack([small.SEEDS, small.SEEDS + 1, small.SEEDS])
+    together = compile_training(Devices(), step, crop_and_flip, runs=3)
+    alone = compile_training(Devices(), step, crop_and_flip)
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *(init(*one) for one in given))
+    state, losses = jax.device_get(together(stacked, small.DATA, indices, seeds))
+    for place, one in enumerate(given):
+        expected = jax.device_get(alone(init(*one), small.DATA, indices[place], seeds[place]))
+        mine = jax.tree.map(lambda x, place=place: x[place], (state, losses))
+        small.assert_agree(mine, expected, 1e-4)
+
+
+def test_the_records_are_those_of_each_run_alone(digits):
+    together = by_run(train_together(RUNS, digits, [None] * 3))
+    for config, records in zip(RUNS, together, strict=True):
+        assert_alike(records, list(train(config, digits)), 1e-3)  # ReLUs part what rounding parts
+    assert together[0] != together[2]
+
+
+def test_one_that_diverges_leaves_the_others_as_they_were(digits):
+    wild = replace(FIRST, hyperparameters=Hyperparameters(alpha=1e30))
+    with pytest.raises(Diverged) as alone:
+        list(train(wild, digits))
+    first, second, third = by_run(train_together([FIRST, wild, RUNS[2]], digits, [None] * 3))
+    (found,) = second
+    assert (found.epoch, found.step) == (alone.value.epoch, alone.value.step)
+    calm = by_run(train_together(RUNS, digits, [None] * 3))
+    assert [without_times(first), without_times(third)] == [without_times(calm[0]), without_times(calm[2])]
+
+
+def test_nothing_is_trained_when_all_have_diverged(digits):
+    wild = [replace(FIRST, hyperparameters=Hyperparameters(alpha=1e30), seed=seed) for seed in range(3)]
+    chunks = []
+    results = by_run(train_together(wild, digits, [None] * 3, report=lambda *chunk: chunks.append(chunk)))
+    assert [[type(result) for result in one] for one in results] == [[Diverged]] * 3
+    assert len(chunks) < 4
+
+
+@pytest.mark.parametrize("chunks", [2, 5, 6])  # of the first epoch: 4; the fifth question is asked at its end
+def test_stopped_and_continued_is_the_same_to_the_bit(digits, tmp_path, chunks):
+    class Stop:
+        left = chunks
+
+        def __call__(self):
+            self.left -= 1
+            return self.left <= 0
+
+    def checkpoints():
+        return [Checkpoints(tmp_path / str(place)) for place in range(3)]
+
+    whole = by_run(train_together(RUNS, digits, [None] * 3))
+    recorded, first = ([], [], []), checkpoints()
+    with pytest.raises(Interrupted):
+        by_run(train_together(RUNS, digits, first, stop=Stop()), recorded)
+    for one in first:
+        one.close()
+    assert all(Checkpoints(tmp_path / str(place)).find(config) for place, config in enumerate(RUNS))
+    continued = by_run(train_together(RUNS, digits, checkpoints()))
+    for before, after, expected in zip(recorded, continued, whole, strict=True):
+        assert without_times(before + after) == without_times(expected)
+    # And each could go on alone: its checkpoint is a run's like any other.
+    alone = list(train(RUNS[1], digits, Checkpoints(tmp_path / "1")))
+    assert_alike(alone, whole[1][-len(alone) :], 1e-3)
