@@ -11,7 +11,7 @@ from rich.table import Table
 
 from adamlab.config import RunConfig
 from adamlab.hyperparameters import OPTIMIZERS
-from adamlab.records import Run, read_run, run_folder
+from adamlab.records import Run, find_run, run_folder
 from experiments.cells import PAPER, cell
 
 # A line of a table: an optimizer and the hyperparameters that a study may vary within a cell.
@@ -48,7 +48,8 @@ def print_tuning(console: Console, out: Path, configs: Sequence[RunConfig]) -> N
     """Prints the settings of each cell from the best accuracy on held-out training images to the worst."""
     cells = defaultdict(list)
     for config in configs:
-        cells[config.optimizer, config.protocol.batch_size].append(read_run(run_folder(out, config)))
+        if run := find_run(run_folder(out, config), config):  # else another process has only just begun it
+            cells[config.optimizer, config.protocol.batch_size].append(run)
     for (optimizer, batch_size), runs in cells.items():
         title = f"{OPTIMIZERS[optimizer].title}, batch {batch_size:,}: {len(runs)} settings, seed {runs[0].config.seed}"
         table = Table(title=title, title_justify="left", title_style="bold")
@@ -73,7 +74,8 @@ def _read_cells(out: Path, configs: Sequence[RunConfig]) -> dict[tuple[Line, int
     cells = defaultdict(list)
     for config in configs:
         line = (config.optimizer, config.hyperparameters.free_epochs, config.hyperparameters.weight_decay)
-        cells[line, config.protocol.batch_size].append(read_run(run_folder(out, config)))
+        if run := find_run(run_folder(out, config), config):
+            cells[line, config.protocol.batch_size].append(run)
     return dict(cells)
 
 

@@ -1,6 +1,6 @@
 """Prints a study's results: one table per network and varied hyperparameter."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean, stdev
@@ -10,7 +10,7 @@ from rich.table import Table
 
 from adamlab.config import RunConfig
 from adamlab.hyperparameters import OPTIMIZERS, varied
-from adamlab.records import Run, read_run, run_folder
+from adamlab.records import Run, find_run, run_folder
 
 # Name in the records, title, format, and which of several means is the best one.
 METRICS = (
@@ -23,26 +23,30 @@ METRICS = (
 def print_tables(
     console: Console, out: Path, configs: Sequence[RunConfig], grid: dict[tuple[str, str], tuple[float, ...]]
 ) -> None:
-    """Prints the last epoch of the runs of `configs`: mean over seeds, standard deviation, best and default marked."""
+    """Prints the last epoch of the runs of `configs`: mean over seeds, standard deviation, best and default marked.
+
+    Runs that another process has only just begun are left out.
+    """
     runs = defaultdict(list)
     for config in configs:
-        run = read_run(run_folder(out, config))
-        runs[config.model, config.optimizer, config.hyperparameters].append(run)
+        if run := find_run(run_folder(out, config), config):
+            runs[config.model, config.optimizer, config.hyperparameters].append(run)
     for model in dict.fromkeys(config.model for config in configs):
         for (optimizer, parameter), values in grid.items():
             rows = {value: runs[model, optimizer, varied(optimizer, parameter, value)] for value in values}
-            console.print(make_table(model, optimizer, parameter, rows))
+            if any(rows.values()):
+                console.print(make_table(model, optimizer, parameter, rows))
 
 
 def make_table(model: str, optimizer: str, parameter: str, rows: dict[float, list[Run]]) -> Table:
     """One row per value of the parameter, from the runs (one per seed) with that value.
 
-    A value with a run that diverged is said to have diverged, its numbers are those of its last epochs, and it is
-    never the best.
+    Of a value with a run that diverged, or that another process is still at, this is said; its numbers are those of
+    its last epochs, and it is never the best.
     """
     seeds = max(len(runs) for runs in rows.values())
     spread = f", mean ± standard deviation of {seeds} seeds" if seeds > 1 else ""
-    epochs = next(iter(rows.values()))[0].config.protocol.epochs
+    epochs = next(run for runs in rows.values() for run in runs).config.protocol.epochs
     title = f"{model}, {OPTIMIZERS[optimizer].title}, {parameter}: epoch {epochs}{spread}"
     table = Table(title=title, title_justify="left", title_style="bold")
     table.add_column(parameter, justify="right")
@@ -53,18 +57,19 @@ def make_table(model: str, optimizer: str, parameter: str, rows: dict[float, lis
     for value, runs in rows.items():
         cells = []
         for metric, _, text, best_of in METRICS:
-            means = {v: mean(_last(r, metric)) for v, r in rows.items() if not _diverged(r)}
+            means = {v: mean(_last(r, metric)) for v, r in rows.items() if r and not _others(r)}
             best = value in means and means[value] == best_of(means.values())
             cells.append(_cell(_last(runs, metric), text, best))
         notes = ["default"] if value == getattr(OPTIMIZERS[optimizer].defaults, parameter) else []
-        notes += [f"diverged ({_diverged(runs)} of {len(runs)})"] if _diverged(runs) else []
+        notes += [f"{ending} ({count} of {len(runs)})" for ending, count in _others(runs).items()]
         table.add_row(f"{value:g}", *cells, ", ".join(notes))
     table.caption, table.caption_justify = "* best of the column", "left"
     return table
 
 
-def _diverged(runs: list[Run]) -> int:
-    return sum(run.outcome is not None and run.outcome["outcome"] == "diverged" for run in runs)
+def _others(runs: list[Run]) -> Counter[str]:
+    """How many runs are not finished, by what has become of them."""
+    return Counter(run.ending for run in runs if run.ending != "finished")
 
 
 def _last(runs: list[Run], metric: str) -> list[float]:

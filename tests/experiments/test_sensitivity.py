@@ -1,6 +1,8 @@
 """The main command as a person meets it: real processes, killed and continued; bad input in one line."""
 
+import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,11 +10,14 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from adamlab import records
 from adamlab.config import Protocol
 from adamlab.files import hold
 from experiments import sensitivity
+from experiments.tables import print_tables
+from plots.sensitivity import draw
 from tests.faults.study import recorded
 
 ROOT = Path(__file__).parents[2]
@@ -188,6 +193,26 @@ def test_two_processes_share_a_study_and_never_a_run(longer, tmp_path):
     finish([*LONGER, f"--out={tmp_path}"])  # what each left to the other
     assert recorded(tmp_path) == longer
     assert list(tmp_path.rglob("lock")) == []
+
+
+def test_results_are_shown_while_another_process_is_at_some_runs(study, tmp_path):
+    """One run has begun and has no epoch yet, of another there is nothing, of a third the first epoch."""
+    shutil.copytree(study[0], tmp_path, dirs_exist_ok=True)
+    begun, absent, halfway, *_ = sorted(path for path in tmp_path.rglob("metrics.jsonl"))
+    begun.write_text("")
+    shutil.rmtree(absent.parent)
+    halfway.write_text(halfway.read_text().splitlines(keepends=True)[0])
+    parsed = sensitivity.parse_arguments(["--param=alpha", *SMALL])
+    protocol = records.read_runs(tmp_path)[0].config.protocol
+    grid = sensitivity.make_grid(parsed, protocol)
+    shown = io.StringIO()
+    configs = sensitivity.make_configs(parsed, grid, "digits", protocol)
+    print_tables(Console(file=shown, width=200), tmp_path, configs, grid)
+    rows = [line for line in shown.getvalue().splitlines() if "│" in line and "alpha" not in line]
+    assert sum("unfinished (1 of 1)" in row for row in rows) == 2
+    assert not any("*" in row for row in rows if "unfinished" in row or " - " in row)
+    assert any("*" in row for row in rows)
+    assert len(draw(tmp_path)) == 6
 
 
 @pytest.mark.parametrize(("sent", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
