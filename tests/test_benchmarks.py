@@ -4,8 +4,11 @@ import jax
 import numpy as np
 import optax
 
-from benchmarks import optimizer, step, sweep
+from adamlab import models
+from adamlab.training.parallel import Devices
+from benchmarks import devices, optimizer, step, sweep
 from benchmarks.timing import interleave, summary
+from tests.training import small
 
 
 def test_a_step_trains():
@@ -22,6 +25,16 @@ def test_one_by_one_and_vmapped_take_the_same_steps(monkeypatch):
     for place, state in enumerate(one_by_one):
         mine = jax.tree.map(lambda leaf, place=place: leaf[place], together)
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-3), state.batch_stats, mine.batch_stats)
+
+
+def test_a_step_on_two_devices_and_its_parts_run(monkeypatch):
+    monkeypatch.setitem(models.MODELS, "plain20", small.Net)
+    parts = devices.programs("plain20", 4, Devices(2))
+    assert list(parts) == ["step", "update", "all-reduce"]
+    assert all(np.isfinite(part()).all() for part in parts.values())
+    # Compute 8, halved on two devices of their own and the same on two that share their cores.
+    alone, here = {"step": 10.0, "update": 2.0}, {"update": 2.5, "all-reduce": 1.0}
+    assert [devices.predict(here, alone, 2, shared) for shared in (False, True)] == [7.5, 11.5]
 
 
 def test_a_chunk_of_updates_is_so_many_updates():

@@ -6,6 +6,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from adamlab.models.layers import ConvNorm, Head
+from adamlab.models.pooling import max_pool
 
 _STEMS = ("imagenet", "cifar")
 
@@ -84,7 +85,7 @@ class ResNet(nn.Module):
         stem = ConvNorm(self.width, kernel_size, stride, self.axis_name, self.dtype, name="stem")
         x = nn.relu(stem(images, train))
         if self.stem == "imagenet":
-            x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))  # pyright: ignore[reportArgumentType]
+            x = max_pool(x, 3, 2)
         for s, size in enumerate(self.stage_sizes):
             for i in range(size):
                 block = Block(

@@ -6,6 +6,7 @@ from jax import Array
 from jax.typing import DTypeLike
 
 from adamlab.models.layers import ConvNorm, Head
+from adamlab.models.pooling import max_pool
 
 
 class VGG(nn.Module):
@@ -34,7 +35,7 @@ class VGG(nn.Module):
                 name = f"stage{s + 1}_layer{i + 1}"
                 x = nn.relu(ConvNorm(features, 3, 1, self.axis_name, self.dtype, name=name)(x, train))
             if min(x.shape[1:3]) > 1:
-                x = nn.max_pool(x, (2, 2), (2, 2))
+                x = max_pool(x, 2, 2)
         return Head(self.num_classes, name="head")(x)
 
 

@@ -14,6 +14,7 @@ from adamlab import data, models, records
 from adamlab.hyperparameters import ConfigError
 from adamlab.training import train
 from adamlab.training.cluster import join
+from tests.data import photos
 from tests.training import small
 
 ROOT = Path(__file__).parents[2]
@@ -71,10 +72,10 @@ def run_to_the_end(processes):
     return outputs[0][0]
 
 
-def assert_trained_as_by_one_process(out, monkeypatch):
+def assert_trained_as_by_one_process(out, monkeypatch, data_dir=None):
     monkeypatch.setitem(models.MODELS, "plain20", small.Net)
     (run,) = records.read_runs(out)
-    expected = list(train(run.config, data.load("digits")))
+    expected = list(train(run.config, data.load(run.config.dataset, data_dir, workers=0)))
     assert [record["epoch"] for record in run.epochs] == [record["epoch"] for record in expected]
     for record, by_one in zip(run.epochs, expected, strict=True):
         for name in ("train_loss", "test_loss", "test_accuracy"):
@@ -87,6 +88,15 @@ def assert_trained_as_by_one_process(out, monkeypatch):
 def test_two_processes_train_as_one_and_one_of_them_talks(tmp_path, monkeypatch):
     run_to_the_end(start(tmp_path, "--epochs=4", "--microbatch=20", "--trace=2"))
     assert_trained_as_by_one_process(tmp_path, monkeypatch)
+
+
+def test_two_processes_read_photographs_from_a_disk_as_one_does(snapshots, tmp_path, monkeypatch):
+    """Augmented, each its half of every batch; `tests/data/test_stream.py` looks at what each of them reads."""
+    run_to_the_end(
+        start(tmp_path, f"--dataset={photos.NAME}", f"--data-dir={snapshots}", "--workers=0", "--batch-size=16")
+    )
+    assert_trained_as_by_one_process(tmp_path, monkeypatch, snapshots)
+    assert records.read_runs(tmp_path)[0].config.protocol.augment
 
 
 def epochs_recorded(out):

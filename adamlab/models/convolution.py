@@ -1,0 +1,177 @@
+"""A convolution that is fast on each backend.
+
+A convolution is bilinear, and there are several ways to compute it. XLA's own is the right one on GPU and TPU. On CPU
+it is up to a hundred times slower than a matrix product for small maps, and its kernel gradient is slow for large
+maps and hundreds of times slower inside a loop. :func:`conv2d` picks by platform and static shape; nothing outside
+this file knows. Measurements: ``docs/performance.md``.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+_NHWC = ("NHWC", "HWIO", "NHWC")
+
+
+def conv2d(x: Array, kernel: Array, stride: int = 1) -> Array:
+    r"""Convolution with the padding of PyTorch's nets: ``k // 2`` zeros on every side.
+
+    .. math:: y_{n,i,j,f} = \sum_{a,b,c} x_{n,\,si+a-p,\,sj+b-p,\,c}\; w_{a,b,c,f}, \qquad p = \lfloor k/2 \rfloor
+
+    Flax's ``"SAME"`` pads a strided convolution on one side only, which shifts the map against PyTorch's.
+
+    Differentiation: reverse mode, and any mode over it (``grad``, ``jvp`` of ``grad``, ``grad`` of ``grad``, so every
+    Hessian-vector product). Forward mode on its own (``jvp`` or ``jacfwd`` of a forward pass) is refused by JAX,
+    since the gradient is explicit.
+
+    Args:
+        x: activations, (batch, height, width, channels).
+        kernel: weights, (k, k, channels, features), of x's dtype.
+        stride: distance between the windows, in pixels of x.
+
+    Returns:
+        The result, (batch, ceil(height / stride), ceil(width / stride), features) for odd k, of x's dtype.
+
+    >>> conv2d(jnp.ones((1, 3, 3, 1)), jnp.ones((3, 3, 1, 1)))[0, :, :, 0].tolist()
+    [[4.0, 6.0, 4.0], [6.0, 9.0, 6.0], [4.0, 6.0, 4.0]]
+    """
+    return _conv2d(x, kernel, stride)
+
+
+def _forward(x: Array, kernel: Array, stride: int) -> Array:
+    if not _is_small(x, kernel, stride):
+        return _native(x, kernel, stride)
+    return lax.platform_dependent(
+        x, kernel, cpu=partial(_as_matmul, stride=stride), default=partial(_native, stride=stride)
+    )
+
+
+def _forward_and_residuals(x: Array, kernel: Array, stride: int) -> tuple[Array, tuple[Array, Array]]:
+    return _forward(x, kernel, stride), (x, kernel)
+
+
+def _backward(stride: int, residuals: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:
+    x, kernel = residuals
+
+    def transpose_of(formulation):
+        return lambda x, kernel, grad: jax.vjp(partial(formulation, stride=stride), x, kernel)[1](grad)
+
+    on_cpu = transpose_of(_as_matmul) if _is_small(x, kernel, stride) else partial(_cpu_gradients, stride=stride)
+    return lax.platform_dependent(x, kernel, grad, cpu=on_cpu, default=transpose_of(_native))
+
+
+_conv2d = jax.custom_vjp(_forward, nondiff_argnums=(2,))
+_conv2d.defvjp(_forward_and_residuals, _backward)
+
+
+def _output_side(side: int, k: int, stride: int) -> int:
+    return (side + 2 * (k // 2) - k) // stride + 1
+
+
+def _is_small(x: Array, kernel: Array, stride: int) -> bool:
+    """Whether a matrix product beats XLA's convolution on CPU: 1x1 kernels, and outputs of 2x2 or less."""
+    k = kernel.shape[0]
+    return k == 1 or max(_output_side(side, k, stride) for side in x.shape[1:3]) <= 2
+
+
+def _native(x: Array, kernel: Array, stride: int) -> Array:
+    """XLA's own convolution."""
+    p = kernel.shape[0] // 2
+    return lax.conv_general_dilated(x, kernel, (stride, stride), ((p, p), (p, p)), dimension_numbers=_NHWC)
+
+
+def _as_matmul(x: Array, kernel: Array, stride: int) -> Array:
+    """im2col over the taps that meet the map, and one matrix product.
+
+    A tap that only ever sees padding is left out: on a 1x1 map eight of a 3x3 kernel's nine taps are.
+    """
+    k, p = kernel.shape[0], kernel.shape[0] // 2
+    spans = []  # per axis: output side, first and last useful tap + 1, padding before and after
+    for side in x.shape[1:3]:
+        out = _output_side(side, k, stride)
+        reach = stride * (out - 1)
+        first, last = max(0, p - reach), min(k, p + side)
+        spans.append((out, first, last, (p - first, max(0, last - p + reach - side))))
+    (rows, top, bottom, pad_rows), (columns, left, right, pad_columns) = spans
+    x = jnp.pad(x, ((0, 0), pad_rows, pad_columns, (0, 0)))
+    windows = [
+        x[:, i : i + stride * (rows - 1) + 1 : stride, j : j + stride * (columns - 1) + 1 : stride]
+        for i in range(bottom - top)
+        for j in range(right - left)
+    ]
+    taps = kernel[top:bottom, left:right].reshape(-1, kernel.shape[-1])
+    return jnp.concatenate(windows, axis=-1) @ taps
+
+
+def _cpu_gradients(x: Array, kernel: Array, grad: Array, stride: int) -> tuple[Array, Array]:
+    """Gradients of `_native` as convolutions in the forward layout.
+
+    XLA:CPU brings a convolution into the layout of its fast kernel (NHWC, HWIO) only outside loops; in the body of a
+    `scan` JAX's own kernel gradient, in another layout, runs hundreds of times slower. So transpose the arrays, not
+    the dimension numbers.
+    """
+    gradients = _input_gradient(x, kernel, grad, stride), _kernel_gradient(x, kernel, grad, stride)
+
+    # Where x is one device's share and the kernel is not, shard_map sums the kernel's gradient over devices, but has
+    # no public name for which axes those are: let the addition's own transpose do it. The sums are never computed.
+    def share_axes(x: Array, kernel: Array) -> tuple[Array, Array]:
+        return x + lax.stop_gradient(kernel[0, 0, 0, 0]), kernel + lax.stop_gradient(x[0, 0, 0, 0])
+
+    return jax.vjp(share_axes, x, kernel)[1](gradients)
+
+
+def _input_gradient(x: Array, kernel: Array, grad: Array, stride: int) -> Array:
+    """The gradient convolved with the kernel flipped in space: s * s pixels of x, as channels, for each of its own.
+
+    Pixel s i + r of x meets the gradient's o where s o + a - p = s i + r: with d = o - i, tap a = r + p - s d of the
+    kernel. So a map of width d over d, from `low` to `high`, has all the taps of all r. Spreading the gradient by the
+    stride, as the textbook does, is up to seven times slower on maps of 32x32.
+    """
+    k, channels, features = kernel.shape[0], *kernel.shape[2:]
+    p, s = k // 2, stride
+    low, high = -((k - 1 - p) // s), (s - 1 + p) // s
+    width = high - low + 1
+    before = s * high - p
+    room = (before, s * width - k - before)
+    taps = jnp.pad(kernel, (room, room, (0, 0), (0, 0))).reshape(width, s, width, s, channels, features)[::-1, :, ::-1]
+    taps = taps.transpose(0, 2, 5, 1, 3, 4).reshape(width, width, features, s * s * channels)
+    cells = [-(-side // s) for side in x.shape[1:3]]
+    padding = [(-low, high + cell - out) for cell, out in zip(cells, grad.shape[1:3], strict=True)]
+    pixels = lax.conv_general_dilated(grad, taps, (1, 1), padding, dimension_numbers=_NHWC)
+    pixels = pixels.reshape(len(x), *cells, s, s, channels).transpose(0, 1, 3, 2, 4, 5)
+    return pixels.reshape(len(x), s * cells[0], s * cells[1], channels)[:, : x.shape[1], : x.shape[2]]
+
+
+def _kernel_gradient(x: Array, kernel: Array, grad: Array, stride: int) -> Array:
+    """The input convolved with the gradient: channels play the batch, images the channels.
+
+    Summed over chunks of images whose gradient is about half a megabyte, so that it stays in a core's cache: 1.5 to 4
+    times faster on maps of 8x8 and more, slower on 4x4 maps. The sum is in float32 or wider.
+    """
+    k, p = kernel.shape[0], kernel.shape[0] // 2
+    padding = [(p, stride * (out - 1) + k - side - p) for side, out in zip(x.shape[1:3], grad.shape[1:3], strict=True)]
+
+    def correlate(x: Array, grad: Array) -> Array:
+        images, gradients = x.transpose(3, 1, 2, 0), grad.transpose(1, 2, 0, 3)
+        out = lax.conv_general_dilated(
+            images,
+            gradients,
+            (1, 1),
+            padding,
+            rhs_dilation=(stride, stride),
+            dimension_numbers=_NHWC,
+            preferred_element_type=jnp.promote_types(x.dtype, jnp.float32),
+        )
+        return out.transpose(1, 2, 0, 3)
+
+    batch, height, width, features = grad.shape
+    chunk = max(1, 2**17 // (height * width * features)) if max(height, width) > 4 else batch
+    rest = (batch - 1) // chunk  # whole chunks after the first, which takes the remainder
+    first = batch - rest * chunk
+    total = correlate(x[:first], grad[:first])
+    if rest:
+        chunks = [array[first:].reshape(rest, chunk, *array.shape[1:]) for array in (x, grad)]
+        total = lax.scan(lambda total, pair: (total + correlate(*pair), None), total, chunks)[0]
+    return total.astype(kernel.dtype)
