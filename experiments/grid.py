@@ -20,7 +20,7 @@ from adamlab.training.cluster import announce, ends_together, leads
 from adamlab.training.parallel import Devices, keep_compilations
 from experiments.display import Display
 from experiments.execution import Execution
-from experiments.launch import Engine, one_line
+from experiments.launch import Engine, first_line
 from experiments.runs import END, follow, run_together
 
 
@@ -163,7 +163,7 @@ class Task:
                 run_together({self.config: self.folder}, dataset, origin, display, minutes, devices)
         except Exception as error:
             traceback.print_exc()  # likewise
-            return one_line(error)
+            return first_line(error)
         return None
 
 

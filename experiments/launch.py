@@ -115,7 +115,7 @@ class Ray:
                 try:
                     error = ray.get(ended)
                 except RayError as failure:  # the process died too often, or never came to the job
-                    error = one_line(getattr(failure, "cause", None) or failure)
+                    error = first_line(getattr(failure, "cause", None) or failure)
                 yield waiting.pop(ended), error
         finally:
             ray.shutdown()
@@ -136,8 +136,8 @@ class Ray:
                     socket.create_connection((host, int(port)), timeout=10).close()
                 ray.init(self.address, logging_level=logging.ERROR, log_to_driver=False, **mine)
             except (OSError, ValueError, RuntimeError) as error:
-                expected = "HOST:PORT of a Ray cluster, or auto on a node of one"
-                raise ConfigError(f"RAY_ADDRESS must be {expected}, got {self.address!r}: {one_line(error)}") from None
+                expected = f"HOST:PORT of a Ray cluster, or auto on a node of one, got {self.address!r}"
+                raise ConfigError(f"RAY_ADDRESS must be {expected}: {first_line(error)}") from None
         return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
@@ -180,7 +180,7 @@ class Slurm:
         try:
             submitted = executor.map_array(_Requeued(), jobs)
         except FailedJobError as error:
-            raise ConfigError(f"SLURM refuses the jobs: {one_line(error)}") from None
+            raise ConfigError(f"SLURM refuses the jobs: {first_line(error)}") from None
         index = {job.job_id: number for number, job in enumerate(submitted)}
         name = submitted[0].job_id.partition("_")[0]
         where = f"SLURM as job {name}" if self.cluster == "slurm" else "processes of this machine"
@@ -189,7 +189,7 @@ class Slurm:
             try:
                 error = job.result()
             except (FailedJobError, UncompletedJobError) as failure:
-                error = f"{one_line(failure)}: see {job.paths.stderr}"
+                error = f"{first_line(failure)}: see {job.paths.stderr}"
             yield index[job.job_id], error
 
 
@@ -209,7 +209,7 @@ def _call(job: Job) -> str | None:
     return job()
 
 
-def one_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     """An error's first line; with its kind where it is not one that adamlab wrote for a person."""
     line = next(iter(str(error).splitlines()), "")
     return line if type(error).__module__.startswith("adamlab") else f"{type(error).__name__}: {line}"
