@@ -103,6 +103,7 @@ def train_together(
     Raises:
       Interrupted, DataError: As for `train`.
       ConfigError: The images are not in memory, for several runs.
+      ValueError: The runs' checkpoints stand at several positions.
     """
     protocol, steps = configs[0].protocol, configs[0].protocol.steps_per_epoch
     devices = devices or Devices()
@@ -117,6 +118,9 @@ def train_together(
         for config, saved, given in zip(configs, checkpoints, arguments, strict=True)
     ]
     positions, state = [position for position, _ in starts], _stack([state for _, state in starts])
+    del starts  # the states of several runs would stay in memory beside their stack
+    if len({(position.epochs, len(position.losses)) for position in positions}) > 1:
+        raise ValueError(f"runs that are trained together must stand at one position, got {positions}")
     running = set(range(len(configs)))
 
     def save(positions: list[Position], state: Any) -> None:
@@ -148,7 +152,6 @@ def train_together(
         if not running:
             return
         seconds = round(positions[0].seconds + time.perf_counter() - started, 3)
-        states = _unstack(state, len(configs))
         for place in sorted(running):
             record = {
                 "epoch": epoch,
@@ -159,7 +162,7 @@ def train_together(
                 "images_per_second": round(steps * protocol.batch_size / positions[place].seconds, 1),
             }
             if configs[place].trace_every and epoch % configs[place].trace_every == 0:
-                record |= _trace(program.trace, states[place], feed.probe)
+                record |= _trace(program.trace, _unstack(state, len(configs))[place], feed.probe)
             yield place, record
         positions = [Position(epoch)] * len(configs)
         # After the yield: a record is on disk before the checkpoint that makes it final.

@@ -127,3 +127,5 @@ def test_stopped_and_continued_is_the_same_to_the_bit(digits, tmp_path, chunks):
     # And each could go on alone: its checkpoint is a run's like any other.
     alone = list(train(RUNS[1], digits, Checkpoints(tmp_path / "1")))
     assert_alike(alone, whole[1][-len(alone) :], 1e-3)
+    with pytest.raises(ValueError, match="must stand at one position"):
+        next(train_together(RUNS, digits, [Checkpoints(tmp_path / "0"), None, None]))
