@@ -65,6 +65,14 @@ def test_another_configuration_is_refused_and_left_alone(folder):
     assert (folder / "config.json").read_bytes() == before
 
 
+def test_a_run_killed_before_its_configuration_was_written_begins_without_a_trace(tmp_path):
+    (tmp_path / "metrics.jsonl").touch()
+    warnings = []
+    run = records.open_run(tmp_path, CONFIG, {"commit": "abc"}, warnings.append)
+    assert (run.epochs, run.outcome, warnings) == ([], None, [])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "metrics.jsonl"]
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"schema": 1}', '{"schema": 1, "config": {}, "provenance": {}}'])
 def test_a_damaged_config_is_named(folder, content):
     (folder / "config.json").write_text(content)
