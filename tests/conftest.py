@@ -21,6 +21,11 @@ jax.config.update("jax_num_cpu_devices", 4)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 
+def pytest_collection_modifyitems(items):
+    """The longest test first: at the end it would keep one worker busy and the other waiting."""
+    items.sort(key=lambda item: item.name != "test_eight_kills")
+
+
 @pytest.fixture(scope="session")
 def snapshots(tmp_path_factory):
     """A tensorflow-datasets folder with `tests.data.photos`: 64 images to train on, 13 to evaluate on."""
