@@ -44,8 +44,6 @@ CASES = {
     "native, stride above the kernel": (3, 4, 12, 13, 3, 4, 2),
     # 2**17 / (16 * 16 * 64) = 8 images a chunk, so 19 images make chunks of 3, 8 and 8.
     "native, in chunks": (3, 1, 16, 16, 2, 64, 19),
-    "native, as many features as channels": (3, 1, 5, 6, 4, 4, 2),
-    "native, fewer features than channels, in chunks": (5, 1, 16, 9, 40, 32, 31),
     "native, in chunks, stride 2": (3, 2, 31, 31, 2, 64, 9),
 }
 
