@@ -37,8 +37,8 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def set_aside(path: Path) -> None:
-    """Keeps a damaged file for a person to look at, under a name that no program reads; nothing if there is none."""
-    if path.exists():
+    """Keeps a damaged file for a person to look at, under a name that no program reads, if there is anything in it."""
+    if path.exists() and path.stat().st_size:
         path.replace(path.with_name(path.name + ".damaged"))
 
 

@@ -119,12 +119,10 @@ def open_run(
         try:
             _check_config(folder, config)
         except Damaged as damaged:
-            has_lines = metrics.exists() and metrics.stat().st_size > 0  # else a process was killed before it began
-            if (folder / "config.json").exists() or has_lines:
+            if (folder / "config.json").exists() or (metrics.exists() and metrics.stat().st_size):
                 warn(f"{damaged.path} is damaged ({damaged.reason}): this run starts anew")
             set_aside(folder / "config.json")
-            if has_lines:
-                set_aside(metrics)
+            set_aside(metrics)
             write_whole(metrics, "")  # before the configuration: where that is, lost metrics are noticed
             content = {"schema": SCHEMA, "config": config.to_dict(), "provenance": provenance}
             write_whole(folder / "config.json", json.dumps(seal(content), indent=2) + "\n")

@@ -123,25 +123,16 @@ def _cpu_gradients(x: Array, kernel: Array, grad: Array, stride: int) -> tuple[A
 
 
 def _input_gradient(x: Array, kernel: Array, grad: Array, stride: int) -> Array:
-    """The gradient convolved with the kernel flipped in space: s * s pixels of x, as channels, for each of its own.
-
-    Pixel s i + r of x meets the gradient's o where s o + a - p = s i + r: with d = o - i, tap a = r + p - s d of the
-    kernel. So a map of width d over d, from `low` to `high`, has all the taps of all r. Spreading the gradient by the
-    stride, as the textbook does, is up to seven times slower on maps of 32x32.
-    """
-    k, channels, features = kernel.shape[0], *kernel.shape[2:]
-    p, s = k // 2, stride
-    low, high = -((k - 1 - p) // s), (s - 1 + p) // s
-    width = high - low + 1
-    before = s * high - p
-    room = (before, s * width - k - before)
-    taps = jnp.pad(kernel, (room, room, (0, 0), (0, 0))).reshape(width, s, width, s, channels, features)[::-1, :, ::-1]
-    taps = taps.transpose(0, 2, 5, 1, 3, 4).reshape(width, width, features, s * s * channels)
-    cells = [-(-side // s) for side in x.shape[1:3]]
-    padding = [(-low, high + cell - out) for cell, out in zip(cells, grad.shape[1:3], strict=True)]
-    pixels = lax.conv_general_dilated(grad, taps, (1, 1), padding, dimension_numbers=_NHWC)
-    pixels = pixels.reshape(len(x), *cells, s, s, channels).transpose(0, 1, 3, 2, 4, 5)
-    return pixels.reshape(len(x), s * cells[0], s * cells[1], channels)[:, : x.shape[1], : x.shape[2]]
+    """The gradient, spread by the stride, convolved with the kernel flipped in space."""
+    k = kernel.shape[0]
+    low = k - 1 - k // 2
+    padding = [
+        (low, side + k - 2 - stride * (out - 1) - low) for side, out in zip(x.shape[1:3], grad.shape[1:3], strict=True)
+    ]
+    flipped = kernel[::-1, ::-1].transpose(0, 1, 3, 2)
+    return lax.conv_general_dilated(
+        grad, flipped, (1, 1), padding, lhs_dilation=(stride, stride), dimension_numbers=_NHWC
+    )
 
 
 def _kernel_gradient(x: Array, kernel: Array, grad: Array, stride: int) -> Array:

@@ -1,8 +1,7 @@
 """Max pooling that is fast on each backend.
 
-XLA on CPU spends a twelfth of VGG-19's training step on the gradient of its own pooling, which it computes one window
-after the other. :func:`max_pool` has the same values and gradients in a form that XLA vectorises there; on GPU and TPU
-it is XLA's own. Measurements: ``docs/performance.md``.
+XLA on CPU computes the gradient of its own pooling one window after the other. :func:`max_pool` has the same values and
+gradients in a form that XLA vectorises there; on GPU and TPU it is XLA's own. Measurements: ``docs/performance.md``.
 """
 
 from functools import partial, reduce
@@ -36,10 +35,8 @@ def max_pool(x: Array, window: int, stride: int) -> Array:
 
 
 def _forward(x: Array, window: int, stride: int) -> Array:
-    formulations = {
-        name: partial(f, window=window, stride=stride) for name, f in (("cpu", _by_taps), ("default", _native))
-    }
-    return lax.platform_dependent(x, **formulations)
+    options = {"window": window, "stride": stride}
+    return lax.platform_dependent(x, cpu=partial(_by_taps, **options), default=partial(_native, **options))
 
 
 def _forward_and_residuals(x: Array, window: int, stride: int) -> tuple[Array, Array]:
@@ -70,12 +67,12 @@ def _by_taps(x: Array, window: int, stride: int) -> Array:
     x = jnp.pad(x, ((0, 0), (p, p), (p, p), (0, 0)), constant_values=-jnp.inf) if p else x
     rows, columns = (stride * ((side - window) // stride) + 1 for side in x.shape[1:3])
     taps = [x[:, a : a + rows : stride, b : b + columns : stride] for a in range(window) for b in range(window)]
-    return reduce(_first_largest, taps)
+    return reduce(lambda a, b: jnp.where(_is_larger(b, a), b, a), taps)
 
 
-def _first_largest(a: Array, b: Array) -> Array:
-    """The larger of two, a where they are equal, NaN where one is; ``jnp.maximum`` halves the gradient of equals."""
-    return jnp.where((b > a) | jnp.isnan(b), b, a)
+def _is_larger(b: Array, a: Array) -> Array:
+    """Whether b takes a's place: not if they are equal, but NaN does; ``jnp.maximum`` halves the gradient of equals."""
+    return (b > a) | jnp.isnan(b)
 
 
 def _gradient_of_pairs(x: Array, grad: Array) -> Array:
@@ -83,16 +80,15 @@ def _gradient_of_pairs(x: Array, grad: Array) -> Array:
     rows, columns = grad.shape[1:3]
     whole = x[:, : 2 * rows, : 2 * columns]
     tiles = whole.reshape(len(x), rows, 2, columns, 2, -1)
-    taps = [tiles[:, :, a, :, b] for a in (0, 1) for b in (0, 1)]
-    largest = reduce(_first_largest, taps)
-    first = jnp.full(grad.shape, 3)
-    for number in (2, 1, 0):
-        first = jnp.where((taps[number] == largest) | jnp.isnan(taps[number]), number, first)
+    largest, number = tiles[:, :, 0, :, 0], jnp.zeros(grad.shape, jnp.int32)
+    for tap in (1, 2, 3):
+        pixel = tiles[:, :, tap // 2, :, tap % 2]
+        larger = _is_larger(pixel, largest)
+        largest, number = jnp.where(larger, pixel, largest), jnp.where(larger, tap, number)
 
     def spread(values: Array) -> Array:
         return values[:, :, None, :, None]
 
-    here = spread(first) == jnp.arange(4).reshape(1, 1, 2, 1, 2, 1)
+    here = spread(number) == jnp.arange(4).reshape(1, 1, 2, 1, 2, 1)
     gradient = jnp.where(here, spread(grad), 0).reshape(whole.shape)
-    rest = [(0, a - b) for a, b in zip(x.shape, whole.shape, strict=True)]
-    return jnp.pad(gradient, rest)
+    return jnp.pad(gradient, [(0, a - b) for a, b in zip(x.shape, whole.shape, strict=True)])

@@ -10,7 +10,7 @@ import numpy as np
 
 from adamlab.config import RunConfig
 from adamlab.data import DataError, Dataset
-from adamlab.training.build import build_program
+from adamlab.training.build import Program, build_program
 from adamlab.training.checkpoint import Checkpoints, Position
 from adamlab.training.cluster import agree
 from adamlab.training.feed import ArrayFeed, StreamFeed, make_feed
@@ -105,116 +105,128 @@ def train_together(
       ConfigError: The images are not in memory, for several runs.
       ValueError: The runs' checkpoints stand at several positions.
     """
-    protocol, steps = configs[0].protocol, configs[0].protocol.steps_per_epoch
-    devices = devices or Devices()
+    protocol, devices = configs[0].protocol, devices or Devices()
     feed = make_feed(dataset, configs, devices)
-    program = build_program(
-        configs[0], dataset.num_classes, feed.image_shape, dataset.mean, dataset.std, devices, len(configs)
-    )
-    arguments = [(np.int32(config.seed), traced(config)) for config in configs]
-    abstract = devices.abstract(jax.eval_shape(program.init, *arguments[0]))
-    starts = [
-        (saved and saved.restore(config, abstract)) or (Position(), program.init(*given))
-        for config, saved, given in zip(configs, checkpoints, arguments, strict=True)
-    ]
-    positions, state = [position for position, _ in starts], _stack([state for _, state in starts])
-    del starts  # the states of several runs would stay in memory beside their stack
-    if len({(position.epochs, len(position.losses)) for position in positions}) > 1:
-        raise ValueError(f"runs that are trained together must stand at one position, got {positions}")
-    running = set(range(len(configs)))
+    facts = dataset.num_classes, feed.image_shape, dataset.mean, dataset.std
+    group = _Group(configs, checkpoints, build_program(configs[0], *facts, devices, len(configs)), devices)
 
-    def save(positions: list[Position], state: Any) -> None:
-        for place, one in enumerate(_unstack(state, len(configs))):
-            if place in running and (saved := checkpoints[place]):
-                saved.save(configs[place], positions[place], one)
-
-    def after_chunk(positions: list[Position], state: Any, loss: float) -> None:
-        done = len(positions[0].losses)
-        report(positions[0].epochs + 1, done, loss)
+    def after_chunk(done: int, loss: float) -> None:
+        report(group.epochs + 1, done, loss)
         stopping, due = agree(stop(), any(saved is not None and saved.due() for saved in checkpoints))
-        if stopping or (due and done < steps):
-            save(positions, state)
+        if stopping or (due and done < protocol.steps_per_epoch):
+            group.save()
         if stopping:
             raise Interrupted
 
-    while positions[0].epochs < protocol.epochs:
-        epoch = positions[0].epochs + 1
-        positions, state, diverged = _train_epoch(
-            program.train_chunk, positions, state, feed, steps, running, after_chunk
-        )
-        started = time.perf_counter()
-        if running:
-            test_loss, test_accuracy = _evaluate(program.evaluate, state, feed)
-            for place in [place for place in running if not np.isfinite(test_loss[place])]:
-                running.remove(place)
-                diverged[place] = Diverged(epoch, epoch * steps)
-        yield from diverged.items()
-        if not running:
+    while group.running and group.epochs < protocol.epochs:
+        yield from group.train_epoch(feed, after_chunk)
+        if not group.running:
             return
-        seconds = round(positions[0].seconds + time.perf_counter() - started, 3)
-        for place in sorted(running):
-            record = {
-                "epoch": epoch,
-                "train_loss": float(np.mean(positions[place].losses)),
-                "test_loss": float(test_loss[place]),
-                "test_accuracy": float(test_accuracy[place]),
-                "seconds": seconds,
-                "images_per_second": round(steps * protocol.batch_size / positions[place].seconds, 1),
-            }
-            if configs[place].trace_every and epoch % configs[place].trace_every == 0:
-                record |= _trace(program.trace, _unstack(state, len(configs))[place], feed.probe)
-            yield place, record
-        positions = [Position(epoch)] * len(configs)
+        started = time.perf_counter()
+        losses, accuracies = _evaluate(group.program.evaluate, group.state, feed)
+        seconds = time.perf_counter() - started
+        for place in sorted(group.running):
+            if np.isfinite(losses[place]):
+                yield place, group.record(place, losses[place], accuracies[place], seconds, feed.probe)
+            else:
+                yield group.drop(place, protocol.steps_per_epoch)
+        group.positions = [Position(group.epochs + 1)] * len(configs)
         # After the yield: a record is on disk before the checkpoint that makes it final.
-        if epoch < protocol.epochs:
-            save(positions, state)
+        if group.running and group.epochs < protocol.epochs:
+            group.save()
             if agree(stop())[0]:
                 raise Interrupted
 
 
-def _train_epoch(
-    train_chunk: Callable,
-    positions: list[Position],
-    state: Any,
-    feed: ArrayFeed | StreamFeed,
-    steps: int,
-    running: set[int],
-    after_chunk: Callable,
-) -> tuple[list[Position], Any, dict[int, Diverged]]:
-    """The positions after the steps that an epoch still has, the state there, and which runs diverged on the way.
+class _Group:
+    """Runs that one program trains: where they stand, and which of them go on."""
 
-    Those are taken out of `running`, and nothing is trained where none is left.
-    """
-    epoch, losses, diverged = positions[0].epochs + 1, [list(position.losses) for position in positions], {}
-    started = time.perf_counter() - positions[0].seconds
-    for chunk in feed.chunks(epoch, len(losses[0])):
-        state, chunk_losses = train_chunk(state, *chunk)
-        done = len(losses[0])
-        rows = np.asarray(chunk_losses, np.float64).reshape(len(losses), -1)
-        for place, row in enumerate(rows):
-            losses[place].extend(row.tolist())
-        state_finite = _all_finite(state) if len(losses) == 1 else _each_finite(state)
-        finite = np.column_stack([np.isfinite(rows), np.atleast_1d(state_finite)])
-        for place in [place for place in running if not finite[place].all()]:
-            first = min(done + int(np.argmin(finite[place])) + 1, len(losses[place]))
-            running.remove(place)
-            diverged[place] = Diverged(epoch, (epoch - 1) * steps + first)
-        if not running:
-            break
-        elapsed = time.perf_counter() - started
-        positions = [Position(epoch - 1, tuple(values), elapsed) for values in losses]
-        after_chunk(positions, state, float(np.mean(rows[sorted(running)])))
-    return positions, state, diverged
+    def __init__(
+        self,
+        configs: Sequence[RunConfig],
+        checkpoints: Sequence[Checkpoints | None],
+        program: Program,
+        devices: Devices,
+    ) -> None:
+        self.configs, self.checkpoints, self.program = configs, checkpoints, program
+        arguments = [(np.int32(config.seed), traced(config)) for config in configs]
+        abstract = devices.abstract(jax.eval_shape(program.init, *arguments[0]))
+        self.positions: list[Position] = []
+        states: list[Any] = []
+        for config, saved, given in zip(configs, checkpoints, arguments, strict=True):
+            restored = saved.restore(config, abstract) if saved else None
+            position, state = restored or (Position(), program.init(*given))
+            self.positions.append(position)
+            states.append(state)
+        if len({(position.epochs, len(position.losses)) for position in self.positions}) > 1:
+            raise ValueError(f"runs that are trained together must stand at one position, got {self.positions}")
+        self.state = states[0] if len(states) == 1 else jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+        self.running = set(range(len(configs)))
 
+    @property
+    def epochs(self) -> int:
+        """Those that are finished."""
+        return self.positions[0].epochs
 
-def _stack(states: list[Any]) -> Any:
-    """The states of several runs as one with a leading axis; that of one run as it is."""
-    return states[0] if len(states) == 1 else jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
+    def state_of(self, place: int) -> Any:
+        """One run's state; the state of several has a leading axis."""
+        return self.state if len(self.configs) == 1 else jax.tree.map(lambda x: x[place], self.state)
 
+    def save(self) -> None:
+        """Saves each run that goes on, where it stands."""
+        for place in self.running:
+            if saved := self.checkpoints[place]:
+                saved.save(self.configs[place], self.positions[place], self.state_of(place))
 
-def _unstack(state: Any, count: int) -> list[Any]:
-    """The states of `count` runs."""
-    return [state] if count == 1 else [jax.tree.map(lambda x, i=i: x[i], state) for i in range(count)]
+    def drop(self, place: int, step: int) -> tuple[int, Diverged]:
+        """Takes a run out that diverged at a step of this epoch."""
+        self.running.remove(place)
+        return place, Diverged(self.epochs + 1, self.epochs * self.configs[place].protocol.steps_per_epoch + step)
+
+    def train_epoch(
+        self, feed: ArrayFeed | StreamFeed, after_chunk: Callable[[int, float], None]
+    ) -> Iterator[tuple[int, Diverged]]:
+        """Does the steps that the epoch still has, until no run is left; yields those that diverge."""
+        losses = [list(position.losses) for position in self.positions]
+        started = time.perf_counter() - self.positions[0].seconds
+        for chunk in feed.chunks(self.epochs + 1, len(losses[0])):
+            self.state, chunk_losses = self.program.train_chunk(self.state, *chunk)
+            rows = np.asarray(chunk_losses, np.float64).reshape(len(losses), -1)
+            for place, row in enumerate(rows):
+                losses[place].extend(row.tolist())
+            whole = np.atleast_1d(_all_finite(self.state) if len(losses) == 1 else _each_finite(self.state))
+            for place in sorted(self.running):
+                finite = np.isfinite(losses[place])
+                if not (finite.all() and whole[place]):
+                    yield self.drop(place, len(finite) if finite.all() else int(np.argmin(finite)) + 1)
+            if not self.running:
+                return
+            elapsed = time.perf_counter() - started
+            self.positions = [Position(self.epochs, tuple(values), elapsed) for values in losses]
+            after_chunk(len(losses[0]), float(np.mean(rows[sorted(self.running)])))
+
+    def record(self, place: int, loss: float, accuracy: float, seconds: float, probe: Arrays) -> dict[str, Any]:
+        """A run's record of the epoch whose steps are done: as `train` yields it.
+
+        Args:
+          place: Which.
+          loss, accuracy: Of its evaluation.
+          seconds: That it took.
+          probe: What a traced run is measured on.
+        """
+        config, position = self.configs[place], self.positions[place]
+        images = config.protocol.steps_per_epoch * config.protocol.batch_size
+        record = {
+            "epoch": position.epochs + 1,
+            "train_loss": float(np.mean(position.losses)),
+            "test_loss": float(loss),
+            "test_accuracy": float(accuracy),
+            "seconds": round(position.seconds + seconds, 3),
+            "images_per_second": round(images / position.seconds, 1),
+        }
+        if config.trace_every and record["epoch"] % config.trace_every == 0:
+            record |= _trace(self.program.trace, self.state_of(place), probe)
+        return record
 
 
 @jax.jit
