@@ -24,7 +24,7 @@ from jax import lax
 
 from adamlab import data, models
 from adamlab.config import PROTOCOLS, RunConfig, check_division
-from adamlab.training.feed import subset
+from adamlab.data.batches import subset
 from adamlab.training.optimizers import Recipe, traced
 from adamlab.training.parallel import AXIS, Devices, compile_training
 from adamlab.training.step import Normalisation, TrainState, make_init, make_train_step

@@ -26,9 +26,9 @@ import numpy as np
 
 from adamlab import data, models
 from adamlab.config import PROTOCOLS, RunConfig
+from adamlab.data.batches import evaluation_images, subset
 from adamlab.data.order import epoch_order
 from adamlab.hyperparameters import MAGNITUDE, varied
-from adamlab.training.feed import evaluation_images, subset
 from adamlab.training.optimizers import Recipe, traced
 from adamlab.training.parallel import Devices, compile_training
 from adamlab.training.step import Normalisation, make_init, make_train_step

@@ -4,33 +4,16 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from adamlab.config import RunConfig
 from adamlab.data import DataError, Dataset
-from adamlab.training.build import Program, build_program
+from adamlab.training.build import build_program
 from adamlab.training.checkpoint import Checkpoints, Position
 from adamlab.training.cluster import agree
 from adamlab.training.feed import ArrayFeed, StreamFeed, make_feed
-from adamlab.training.optimizers import traced
+from adamlab.training.group import Diverged, Group
 from adamlab.training.parallel import Devices
-from adamlab.training.step import Arrays
-
-
-class Diverged(Exception):
-    """The training stopped being a matter of finite numbers. That is a result of a study, not a fault of the program.
-
-    Args:
-      epoch: The epoch, counted from 1, in which it happened.
-      step: The step, counted from 1 over the whole run, whose loss was the first not to be finite; where the losses
-        are finite and what the steps made of the parameters and moments is not, the last step before that was noticed.
-    """
-
-    def __init__(self, epoch: int, step: int) -> None:
-        super().__init__(f"not all numbers are finite from step {step} (epoch {epoch}) on")
-        self.epoch, self.step = epoch, step
 
 
 class Interrupted(Exception):
@@ -108,7 +91,7 @@ def train_together(
     protocol, devices = configs[0].protocol, devices or Devices()
     feed = make_feed(dataset, configs, devices)
     facts = dataset.num_classes, feed.image_shape, dataset.mean, dataset.std
-    group = _Group(configs, checkpoints, build_program(configs[0], *facts, devices, len(configs)), devices)
+    group = Group(configs, checkpoints, build_program(configs[0], *facts, devices, len(configs)), devices)
 
     def after_chunk(done: int, loss: float) -> None:
         report(group.epochs + 1, done, loss)
@@ -138,107 +121,6 @@ def train_together(
                 raise Interrupted
 
 
-class _Group:
-    """Runs that one program trains: where they stand, and which of them go on."""
-
-    def __init__(
-        self,
-        configs: Sequence[RunConfig],
-        checkpoints: Sequence[Checkpoints | None],
-        program: Program,
-        devices: Devices,
-    ) -> None:
-        self.configs, self.checkpoints, self.program = configs, checkpoints, program
-        arguments = [(np.int32(config.seed), traced(config)) for config in configs]
-        abstract = devices.abstract(jax.eval_shape(program.init, *arguments[0]))
-        self.positions: list[Position] = []
-        states: list[Any] = []
-        for config, saved, given in zip(configs, checkpoints, arguments, strict=True):
-            restored = saved.restore(config, abstract) if saved else None
-            position, state = restored or (Position(), program.init(*given))
-            self.positions.append(position)
-            states.append(state)
-        if len({(position.epochs, len(position.losses)) for position in self.positions}) > 1:
-            raise ValueError(f"runs that are trained together must stand at one position, got {self.positions}")
-        self.state = states[0] if len(states) == 1 else jax.tree.map(lambda *leaves: jnp.stack(leaves), *states)
-        self.running = set(range(len(configs)))
-
-    @property
-    def epochs(self) -> int:
-        """Those that are finished."""
-        return self.positions[0].epochs
-
-    def state_of(self, place: int) -> Any:
-        """One run's state; the state of several has a leading axis."""
-        return self.state if len(self.configs) == 1 else jax.tree.map(lambda x: x[place], self.state)
-
-    def save(self) -> None:
-        """Saves each run that goes on, where it stands."""
-        for place in self.running:
-            if saved := self.checkpoints[place]:
-                saved.save(self.configs[place], self.positions[place], self.state_of(place))
-
-    def drop(self, place: int, step: int) -> tuple[int, Diverged]:
-        """Takes a run out that diverged at a step of this epoch."""
-        self.running.remove(place)
-        return place, Diverged(self.epochs + 1, self.epochs * self.configs[place].protocol.steps_per_epoch + step)
-
-    def train_epoch(
-        self, feed: ArrayFeed | StreamFeed, after_chunk: Callable[[int, float], None]
-    ) -> Iterator[tuple[int, Diverged]]:
-        """Does the steps that the epoch still has, until no run is left; yields those that diverge."""
-        losses = [list(position.losses) for position in self.positions]
-        started = time.perf_counter() - self.positions[0].seconds
-        for chunk in feed.chunks(self.epochs + 1, len(losses[0])):
-            self.state, chunk_losses = self.program.train_chunk(self.state, *chunk)
-            rows = np.asarray(chunk_losses, np.float64).reshape(len(losses), -1)
-            for place, row in enumerate(rows):
-                losses[place].extend(row.tolist())
-            whole = np.atleast_1d(_all_finite(self.state) if len(losses) == 1 else _each_finite(self.state))
-            for place in sorted(self.running):
-                finite = np.isfinite(losses[place])
-                if not (finite.all() and whole[place]):
-                    yield self.drop(place, len(finite) if finite.all() else int(np.argmin(finite)) + 1)
-            if not self.running:
-                return
-            elapsed = time.perf_counter() - started
-            self.positions = [Position(self.epochs, tuple(values), elapsed) for values in losses]
-            after_chunk(len(losses[0]), float(np.mean(rows[sorted(self.running)])))
-
-    def record(self, place: int, loss: float, accuracy: float, seconds: float, probe: Arrays) -> dict[str, Any]:
-        """A run's record of the epoch whose steps are done: as `train` yields it.
-
-        Args:
-          place: Which.
-          loss, accuracy: Of its evaluation.
-          seconds: That it took.
-          probe: What a traced run is measured on.
-        """
-        config, position = self.configs[place], self.positions[place]
-        images = config.protocol.steps_per_epoch * config.protocol.batch_size
-        record = {
-            "epoch": position.epochs + 1,
-            "train_loss": float(np.mean(position.losses)),
-            "test_loss": float(loss),
-            "test_accuracy": float(accuracy),
-            "seconds": round(position.seconds + seconds, 3),
-            "images_per_second": round(images / position.seconds, 1),
-        }
-        if config.trace_every and record["epoch"] % config.trace_every == 0:
-            record |= _trace(self.program.trace, self.state_of(place), probe)
-        return record
-
-
-@jax.jit
-def _all_finite(state: Any) -> jax.Array:
-    """Whether no parameter, statistic or moment is infinite or NaN; a loss can be finite beside those."""
-    floats = [leaf for leaf in jax.tree.leaves(state) if jnp.issubdtype(leaf.dtype, jnp.floating)]
-    return jnp.stack([jnp.isfinite(leaf).all() for leaf in floats]).all()
-
-
-_each_finite = jax.jit(jax.vmap(_all_finite))
-
-
 def _evaluate(evaluate: Callable, state: Any, feed: ArrayFeed | StreamFeed) -> tuple[np.ndarray, np.ndarray]:
     """Each run's mean loss and accuracy over the images that the masks count."""
     loss, correct, count = np.zeros(1), np.zeros(1), np.zeros(1)
@@ -248,14 +130,3 @@ def _evaluate(evaluate: Callable, state: Any, feed: ArrayFeed | StreamFeed) -> t
     if count[0] == 0:
         raise DataError("none of the images to evaluate on can be decoded")
     return loss / count, correct / count
-
-
-def _trace(trace: Callable, state: Any, probe: Arrays) -> dict[str, Any]:
-    """What loss flattening shows at a state, as numbers that JSON can hold, and how long that took.
-
-    The loss may be finite where its derivatives are not: None then.
-    """
-    started = time.perf_counter()
-    measured = jax.device_get(trace(state, probe))
-    numbers = jax.tree.map(lambda x: float(x) if np.isfinite(x) else None, measured)
-    return numbers | {"trace_seconds": round(time.perf_counter() - started, 3)}

@@ -1,12 +1,10 @@
-"""The main command as a person meets it: real processes, killed and continued; bad input in one line."""
+"""The main command as a person meets it: what a whole study shows and leaves; bad input in one line."""
 
 import io
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -18,41 +16,8 @@ from adamlab.files import hold
 from experiments import sensitivity
 from experiments.tables import print_tables
 from plots.sensitivity import draw
+from tests.experiments.processes import ROOT, SMALL, finish, start, wait_for_lines
 from tests.faults.study import recorded
-
-ROOT = Path(__file__).parents[2]
-SMALL = ["--dataset=digits", "--protocol=smoke", "--model=plain20"]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def ctrl_c_is_not_ignored():
-    """A suite that was started in the background ignores Ctrl-C, and its processes would inherit that."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
-def start(arguments, **options):
-    return subprocess.Popen(
-        [sys.executable, "-m", "experiments.sensitivity", *arguments],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **options,
-    )
-
-
-def finish(arguments):
-    process = start(arguments)
-    output, errors = process.communicate()
-    return process.returncode, output, errors
-
-
-def wait_for_lines(out, count, process):
-    while sum(len(path.read_text().splitlines()) for path in out.glob("*/*/*/*/metrics.jsonl")) < count:
-        assert process.poll() is None, process.communicate()[1]
-        time.sleep(0.005)
 
 
 @pytest.fixture(scope="module")
@@ -157,44 +122,6 @@ def test_another_configuration_in_the_same_folder_is_refused(study):
     assert recorded(out) == before
 
 
-@pytest.fixture(scope="module")
-def longer(tmp_path_factory):
-    """Two settings of 12 epochs, uninterrupted: long enough to be killed in the middle."""
-    out = tmp_path_factory.mktemp("longer")
-    status, _, errors = finish([*LONGER, f"--out={out}"])
-    assert status == 0, errors
-    return recorded(out)
-
-
-LONGER = ["--param=alpha", "--values=1e-3,1e-2", *SMALL, "--epochs=12"]
-
-
-@pytest.mark.parametrize("lines", [1, 15])  # tests/faults kills at any other time
-def test_killed_and_continued_is_the_same_as_uninterrupted(longer, tmp_path, lines):
-    process = start([*LONGER, f"--out={tmp_path}"])
-    wait_for_lines(tmp_path, lines, process)
-    process.kill()
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
-    status, _, errors = finish([*LONGER, f"--out={tmp_path}"])
-    assert status == 0, errors
-    assert recorded(tmp_path) == longer
-
-
-def test_two_processes_share_a_study_and_never_a_run(longer, tmp_path):
-    first = start([*LONGER, f"--out={tmp_path}"])
-    wait_for_lines(tmp_path, 2, first)
-    status, output, errors = finish([*LONGER, f"--out={tmp_path}"])
-    assert status == 0, errors
-    assert f"is being worked on by process {first.pid} on " in output
-    assert "1 of 2 runs are left to other processes" in output
-    _, errors = first.communicate()
-    assert first.returncode == 0, errors
-    finish([*LONGER, f"--out={tmp_path}"])  # what each left to the other
-    assert recorded(tmp_path) == longer
-    assert list(tmp_path.rglob("lock")) == []
-
-
 def test_results_are_shown_while_another_process_is_at_some_runs(study, tmp_path):
     """One run has begun and has no epoch yet, of another there is nothing, of a third the first epoch."""
     shutil.copytree(study[0], tmp_path, dirs_exist_ok=True)
@@ -213,33 +140,6 @@ def test_results_are_shown_while_another_process_is_at_some_runs(study, tmp_path
     assert not any("*" in row for row in rows if "unfinished" in row or " - " in row)
     assert any("*" in row for row in rows)
     assert len(draw(tmp_path)) == 6
-
-
-@pytest.mark.parametrize(("sent", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_ctrl_c_and_preemption_leave_a_checkpoint_and_say_how_to_continue(longer, tmp_path, sent, expected):
-    process = start([*LONGER, f"--out={tmp_path}"])
-    wait_for_lines(tmp_path, 3, process)
-    process.send_signal(sent)
-    _, errors = process.communicate()
-    assert process.returncode == expected
-    assert f"python -m experiments.sensitivity {' '.join(LONGER)} --out={tmp_path}" in errors
-    assert "Traceback" not in errors
-    status, output, _ = finish([*LONGER, f"--out={tmp_path}"])
-    assert status == 0
-    assert "continued after" in output
-    assert recorded(tmp_path) == longer
-
-
-def test_a_second_ctrl_c_ends_at_once(longer, tmp_path):
-    process = start([*LONGER, f"--out={tmp_path}"])
-    wait_for_lines(tmp_path, 3, process)
-    for _ in range(1_000):  # the first ones may be one to the process: pending signals do not add up
-        process.send_signal(signal.SIGINT)
-        time.sleep(0.001)
-    assert process.wait() in (-signal.SIGINT, 130)
-    process.communicate()
-    finish([*LONGER, f"--out={tmp_path}"])
-    assert recorded(tmp_path) == longer
 
 
 HAS_CIFAR10 = Path(os.environ.get("TFDS_DATA_DIR") or "/nowhere", "cifar10").exists()

@@ -40,8 +40,6 @@ CASES = {
     "native, stride 2": (3, 2, 6, 6, 3, 4, 2),
     "native, stride 2, odd map": (3, 2, 7, 7, 3, 4, 2),
     "native, 7x7 kernel": (7, 2, 9, 9, 3, 4, 2),
-    "native, 5x5 kernel, stride 4": (5, 4, 13, 14, 3, 4, 2),
-    "native, stride above the kernel": (3, 4, 12, 13, 3, 4, 2),
     # 2**17 / (16 * 16 * 64) = 8 images a chunk, so 19 images make chunks of 3, 8 and 8.
     "native, in chunks": (3, 1, 16, 16, 2, 64, 19),
     "native, in chunks, stride 2": (3, 2, 31, 31, 2, 64, 9),

@@ -10,6 +10,7 @@ import pytest
 
 from adamlab import data, models
 from adamlab.config import Protocol, RunConfig
+from adamlab.data.batches import evaluation_images, subset
 from adamlab.hyperparameters import MAGNITUDE, Hyperparameters
 from adamlab.training import Diverged, Interrupted, build, feed, loop, train
 from adamlab.training.checkpoint import Checkpoints
@@ -148,7 +149,7 @@ def test_every_test_image_counts_once(digits, monkeypatch):
     model = models.create("plain20", 10)
     program, state = program_and_state(digits)
     order = feed.epoch_order(0, 1, 200, 4, 50)
-    data_on_device = jax.device_put(feed.subset(digits.train, 200))
+    data_on_device = jax.device_put(subset(digits.train, 200))
     for indices in np.split(order, 4 // feed.chunk_size(4)):
         state, _ = program.train_chunk(state, data_on_device, indices, NO_SEEDS)
     images = (digits.test["image"][:70] / 255 - np.array(digits.mean)) / np.array(digits.std)
@@ -178,7 +179,7 @@ def test_one_step_is_optax_on_the_gradient_of_the_mean_cross_entropy(digits):
     # their sign between two programs, in which rounding lets other ReLUs through.
     updates, _ = optax.adam(1e-3).update(gradients, optax.adam(1e-3).init(params), params)
     expected = jax.tree.map(np.asarray, optax.apply_updates(params, updates))
-    data_on_device = jax.device_put(feed.subset(digits.train, 200))
+    data_on_device = jax.device_put(subset(digits.train, 200))
     state, losses = program.train_chunk(state, data_on_device, np.arange(50, dtype=np.int32)[None], NO_SEEDS[:1])
     assert losses[0] == pytest.approx(float(expected_loss), rel=1e-5)
     clear = jax.tree.map(lambda g: np.abs(g) > 3e-3, gradients)
@@ -190,7 +191,7 @@ def test_one_step_is_optax_on_the_gradient_of_the_mean_cross_entropy(digits):
 def test_one_compilation_serves_the_whole_study(digits):
     """Five values each of four parameters, and several seeds: one program per network and shape."""
     program, _ = program_and_state(digits)
-    data_on_device = jax.device_put(feed.subset(digits.train, 200))
+    data_on_device = jax.device_put(subset(digits.train, 200))
     before = program.train_chunk._cache_size()
     for name in ("alpha", "beta1", "beta2", "epsilon"):
         values = MAGNITUDE[name]
@@ -222,7 +223,7 @@ def test_augmentation_differs_from_step_to_step_and_depends_on_seed_and_epoch_al
 
 def test_validation_images_are_the_last_training_images(digits):
     protocol = replace(PROTOCOL, evaluate_on="validation")
-    held_out = feed.evaluation_images(digits, protocol)
+    held_out = evaluation_images(digits, protocol)
     np.testing.assert_array_equal(held_out["image"], digits.train["image"][-70:])
     assert len(digits.train["label"]) - 70 >= protocol.train_images
 
@@ -237,7 +238,7 @@ def test_traced_run_trains_as_an_untraced_one_and_measures_what_numpy_does(digit
     assert ["gradient_norm" in record for record in records] == [False, True, False]
 
     program, state = program_and_state(digits)
-    probe = jax.device_put(feed.subset(digits.train, feed.PROBE))
+    probe = jax.device_put(subset(digits.train, feed.PROBE))
     measured = jax.device_get(program.trace(state, probe))
     kernels = {path: np.asarray(leaf, np.float64) for path, leaf in kernels_of(state.params).items()}
     assert measured["layer_weight_norms"] == pytest.approx({p: np.linalg.norm(k) for p, k in kernels.items()}, rel=1e-5)

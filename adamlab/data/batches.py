@@ -1,0 +1,37 @@
+"""Parts of a data set in memory: what is trained and evaluated on, and in which batches."""
+
+import numpy as np
+
+from adamlab.config import Protocol
+from adamlab.data.dataset import ArrayDataset
+
+
+def subset(split: dict[str, np.ndarray], count: int) -> dict[str, np.ndarray]:
+    """The first `count` examples of a split."""
+    return {name: array[:count] for name, array in split.items()}
+
+
+def evaluation_images(dataset: ArrayDataset, protocol: Protocol) -> dict[str, np.ndarray]:
+    """What a protocol evaluates on: the first test images, or the last training images, which it does not train on."""
+    if protocol.evaluate_on == "test":
+        return subset(dataset.test, protocol.test_images)
+    return {name: array[-protocol.test_images :] for name, array in dataset.train.items()}
+
+
+def padded_batches(split: dict[str, np.ndarray], batch_size: int, multiple: int = 1) -> dict[str, np.ndarray]:
+    """A split as (batches, batch, ...), filled up with zeros, and a `mask` that tells what is real.
+
+    Batches hold `batch_size` images, or all if there are fewer, and some more to be divisible by `multiple`.
+
+    >>> padded_batches({"label": np.arange(5)}, 3)["mask"]
+    array([[ True,  True,  True],
+           [ True,  True, False]])
+    """
+    count = len(split["label"])
+    batch_size = -(-min(batch_size, count) // multiple) * multiple
+    filled = -(-count // batch_size) * batch_size
+    batches = {}
+    for name, array in (split | {"mask": np.ones(count, bool)}).items():
+        padding = np.zeros((filled - count, *array.shape[1:]), array.dtype)
+        batches[name] = np.concatenate([array, padding]).reshape(-1, batch_size, *array.shape[1:])
+    return batches

@@ -1,0 +1,35 @@
+"""The main command as a real process."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+SMALL = ["--dataset=digits", "--protocol=smoke", "--model=plain20"]
+
+
+def start(arguments, **options):
+    """The study in a process that runs on."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "experiments.sensitivity", *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        **options,
+    )
+
+
+def finish(arguments):
+    """Its status, output and errors, at its end."""
+    process = start(arguments)
+    output, errors = process.communicate()
+    return process.returncode, output, errors
+
+
+def wait_for_lines(out, count, process):
+    """Returns when the records have so many lines, epochs and outcomes."""
+    while sum(len(path.read_text().splitlines()) for path in out.glob("*/*/*/*/metrics.jsonl")) < count:
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.005)
