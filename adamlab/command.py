@@ -31,7 +31,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Ends the program with exit status 2."""
-        self.exit(2, f"error: {message}\n")
+        self.exit(2, f"{_one_line(message)}\n")
 
 
 class Terminated(BaseException):
@@ -54,9 +54,9 @@ def run_main(main: Callable[[], None], module: str) -> NoReturn:
         with _raised():
             main()
     except WriteError as error:
-        message, status = f"error: {error}", 1
+        message, status = _one_line(error), 1
     except (ConfigError, DataError, RecordsError) as error:
-        message, status = f"error: {error}", 2
+        message, status = _one_line(error), 2
     except KeyboardInterrupt:
         message, status = f"Interrupted. {_continue_with(module)}", 130
     except Terminated:
@@ -126,6 +126,11 @@ def _handling(handlers: dict[signal.Signals, Callable[[int, object], None]]) -> 
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _one_line(error: object) -> str:
+    """What is said of an error. Names are from people and disks: line breaks and control characters show as escapes."""
+    return "error: " + "".join(sign if sign.isprintable() else repr(sign)[1:-1] for sign in str(error))
 
 
 def _continue_with(module: str) -> str:

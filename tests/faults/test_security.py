@@ -53,6 +53,23 @@ def test_a_name_like_the_terminals_markup_is_shown_as_it_is():
     assert display.text.getvalue() == "warning: [red]/results[/]/[/bold] is damaged\n"
 
 
+@pytest.mark.parametrize("place", ["--out={}", "--dataset={}", "{}"])
+def test_control_characters_of_a_name_do_not_reach_the_terminal(place):
+    """Nor do bytes that are no UTF-8 end in a traceback."""
+    arguments = [
+        "--report" if "out" in place else "--seeds=1",
+        place.format("a\n\x1b[31m\udcff"),
+        "--data-dir=/nowhere",
+    ]
+    command_line = [sys.executable, "-m", "experiments.sensitivity", *arguments]
+    result = subprocess.run(command_line, cwd=study.ROOT, capture_output=True)
+    assert result.returncode == 2
+    assert result.stdout == b""
+    assert result.stderr.count(b"\n") == 1
+    assert rb"a\n\x1b[31m\udcff" in result.stderr
+    assert b"\x1b" not in result.stderr
+
+
 @pytest.mark.parametrize("name", ["[0]", "a*", "what?"])
 def test_a_folder_that_orbax_would_take_for_a_pattern_is_refused(tmp_path, name):
     """It saves there, and does not find what it has saved."""
