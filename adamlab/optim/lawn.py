@@ -30,6 +30,8 @@ Steps = float | jax.Array
 AtSwitch = Literal["keep", "reset", "transport"]
 # What Optax's states call a running mean of gradients: Adam and most others, momentum, and `optax.ema`.
 _FIRST_MOMENTS = ("mu", "trace", "ema")
+# What says where training is, or what a person set: `inject_hyperparams`, `conditionally_transform`, `MultiSteps`.
+_RUN_ON = ("hyperparams", "hyperparams_states", "step", "gradient_step")
 
 
 class LawnState(NamedTuple):
@@ -96,8 +98,8 @@ def lawn(
       project_update: Whether to remove from the inner optimizer's update what it has along w, before retraction.
         Momentum gathered at other points, and Adam's rescaling, make updates leave the tangent space.
       at_switch: What happens to the inner state at the switch. "keep", the default: nothing. "reset": it starts
-        afresh, but for the clocks of schedules. "transport": first moments (the fields mu, trace and ema of Optax's
-        states) are projected onto the tangent space.
+        afresh, but for clocks and injected hyperparameters. "transport": first moments (the fields mu, trace and ema of
+        Optax's states) are projected onto the tangent space.
 
     Returns:
       A transformation whose `update` needs `params`, and whose state is a `LawnState`. Updates keep the dtypes that
@@ -248,15 +250,22 @@ def _has_first_moment(node: Any) -> bool:
 
 
 def _reset(inner_state: Any, fresh: Any, is_switch: jax.Array) -> Any:
-    """Replaces the state by a fresh one at the switch, except for the clocks of schedules, which must run on."""
+    """Replaces the state by a fresh one at the switch, except for `_RUN_ON` and the clocks of schedules."""
 
-    def is_clock(node):
-        return getattr(node, "_fields", None) == ("count",)  # as in optax.ScaleByScheduleState
+    def is_state(node):
+        return hasattr(node, "_fields")
 
     def choose(new, old):
-        return old if is_clock(new) else jnp.where(is_switch, new, old)
+        if not is_state(new):
+            return jnp.where(is_switch, new, old)
+        if new._fields == ("count",):  # as in optax.ScaleByScheduleState
+            return old
+        fields = {name: (getattr(old, name), getattr(new, name)) for name in new._fields}
+        return new._replace(
+            **{name: mine if name in _RUN_ON else _reset(mine, its, is_switch) for name, (mine, its) in fields.items()}
+        )
 
-    return jax.tree.map(choose, fresh, inner_state, is_leaf=is_clock)
+    return jax.tree.map(choose, fresh, inner_state, is_leaf=is_state)
 
 
 def _transport(inner_state: Any, spheres: Spheres, is_switch: jax.Array, unit_axis: int | None) -> Any:

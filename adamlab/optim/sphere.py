@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax import lax
 from jax.tree_util import GetAttrKey, keystr, tree_leaves_with_path, tree_map_with_path
 
 Mask = Any | Callable[[Any], Any]
@@ -21,10 +22,11 @@ Leaves = dict[str, jax.Array]
 
 
 def kernel_mask(params: optax.Params) -> Any:
-    """Marks the kernels: leaves of rank 2 and more that are not called "bias" or "scale".
+    """Marks the kernels: leaves of rank 2 and more that are not called "bias", "scale", "b" or "offset".
 
     Rank alone would take the biases of Equinox's convolutions, of shape (channels, 1, 1), and of Flax's attention,
     of shape (heads, features), for kernels, and the normalisation scales of layers that `flax.linen.scan` has stacked.
+    "b" and "offset" are Haiku's names; its batch normalisation has parameters of shape (1, 1, 1, channels).
 
     Args:
       params: A tree of arrays.
@@ -39,7 +41,7 @@ def kernel_mask(params: optax.Params) -> Any:
     """
 
     def is_kernel(path, leaf):
-        return jnp.ndim(leaf) >= 2 and {"bias", "scale"}.isdisjoint(_name(path).split("/"))
+        return jnp.ndim(leaf) >= 2 and _name(path).split("/")[-1] not in ("bias", "scale", "b", "offset")
 
     return tree_map_with_path(is_kernel, params)
 
@@ -139,6 +141,8 @@ def retract(spheres: Spheres, updates: Any, unit_axis: int | None, project_updat
     That is s u + (s - 1) w with s = r / ||w + u||. There is no further pass over w + u, since ||w + u||^2 =
     ||w||^2 + <u, u + 2 w>, and no cancellation, since s - 1 = (r^2 - ||w + u||^2) / (||w + u|| (||w + u|| + r)).
     The term r^2 - ||w||^2 in it, zero but for rounding, keeps rounding errors from adding up over the steps.
+
+    An update that takes w to less than half of its length, as hardly any does, cancels in both: w + u is formed then.
     """
 
     def retract_leaf(update, weight, square, radius, held):
@@ -150,12 +154,20 @@ def retract(spheres: Spheres, updates: Any, unit_axis: int | None, project_updat
         else:
             normal = 0.0
             growth = inner_product(update, update + 2.0 * w, unit_axis)
-        norm = jnp.sqrt(jnp.maximum(square + growth, 0.0))
+
+        def exact(u, w):
+            end = w + u - normal * w
+            return inner_product(end, end, unit_axis)
+
+        is_short = square + growth < 0.25 * square
+        end_square = lax.cond(jnp.any(is_short), exact, lambda u, w: square + growth, update, w)
+        norm = jnp.sqrt(jnp.where(is_short, end_square, square + growth))
         held &= norm > 0.0  # w + u = 0 points nowhere
         norm = _non_zero(norm)
         scale = jnp.where(held, radius / norm, 1.0)
         shift = (jnp.square(radius) - square - growth) / (norm * (norm + radius)) - scale * normal
-        return (scale * update + jnp.where(held, shift, 0.0) * w).astype(update.dtype)
+        moved = scale * update + jnp.where(held, shift, 0.0) * w
+        return jnp.where(held & is_short, scale * (w + update - normal * w) - w, moved).astype(update.dtype)
 
     return _map_leaves(retract_leaf, updates, spheres.weight, spheres.square, spheres.radius, spheres.held)
 

@@ -117,6 +117,18 @@ def test_biases_of_rank_2_and_more_are_no_kernels():
     assert (mask.weight, mask.bias) == (True, False)
 
 
+def test_haikus_shifts_of_rank_4_and_biases_of_rank_3_are_no_kernels():
+    hk = pytest.importorskip("haiku")
+
+    def forward(x):
+        x = hk.BatchNorm(create_scale=True, create_offset=True, decay_rate=0.9)(hk.Conv2D(4, 3)(x), is_training=True)
+        return hk.Conv2D(4, 3, data_format="NCHW")(x)
+
+    params, _ = hk.transform_with_state(forward).init(jax.random.key(0), jnp.ones((1, 4, 8, 8)))
+    constrained = lawn(optax.sgd(0.1), free_steps=2).init(params).radius
+    assert sorted(constrained) == ["conv2_d/w", "conv2_d_1/w"]
+
+
 # Optax's problems: parabola, Rosenbrock's function and a parabola of matrices. The starts have the norms of the
 # minima, which are then the minima on the spheres as well.
 MINIMA = {"parabola": [[1.0, -1.0, 1.0]], "rosenbrock": [[1.0, 1.0]], "matrix": [[3.0, -2.0], [1.0, 4.0]]}

@@ -21,6 +21,8 @@ def spheres(w, radius=None, unit_axis=None):
 def test_kernel_mask_marks_what_is_of_rank_2_and_neither_bias_nor_scale():
     params = {"kernel": jnp.ones((2, 2)), "scale": jnp.ones((2, 2)), "bias": jnp.ones((2, 2)), "gain": jnp.ones(())}
     assert kernel_mask(params) == {"kernel": True, "scale": False, "bias": False, "gain": False}
+    # It is the leaf's own name that counts.
+    assert kernel_mask({"scale": {"kernel": jnp.ones((2, 2))}}) == {"scale": {"kernel": True}}
 
 
 def test_layer_norms_are_exact_and_named_by_path():
@@ -118,3 +120,18 @@ def test_units_of_norm_zero_are_free_one_by_one():
 
 def test_optax_masked_trees_are_accepted():
     assert zero_radii({"a": jnp.ones((2, 2)), "b": optax.MaskedNode()}, None, None) == {"a": 0.0}
+
+
+@pytest.mark.parametrize("unit_axis", [None, -1])
+@pytest.mark.parametrize("length", [0.6, 0.4, 1e-2, 1e-4, 1e-6])
+def test_an_update_nearly_back_to_the_origin_ends_on_the_sphere(length, unit_axis):
+    """w + u is much shorter than w: its direction is what float32 has of it, and its norm the radius."""
+    w = jnp.float32(RNG.normal(size=(5, 4)))
+    u = length * jnp.float32(RNG.normal(size=(5, 4))) - w
+    s = spheres(w, unit_axis=unit_axis)
+    moved = jax.jit(lambda u: retract(s, {"w": u}, unit_axis)["w"])(u)
+    end, goal = np.asarray(w, np.float64) + np.asarray(moved), np.asarray(w, np.float64) + np.asarray(u, np.float64)
+    axes = None if unit_axis is None else 0
+    norms = [np.linalg.norm(x.ravel() if axes is None else x, axis=axes) for x in (end, np.asarray(w), goal)]
+    np.testing.assert_allclose(norms[0], norms[1], rtol=1e-6)
+    np.testing.assert_allclose(end / norms[0], goal / norms[2], atol=1e-6)
