@@ -32,8 +32,9 @@ def print_report(console: Console, results: Path) -> None:
 
 def make_table(model: str, optimizer: str, metric: str, found: dict[str, Curve]) -> Table:
     """One row per hyperparameter, the one that matters most first."""
-    seeds = next(iter(found.values())).losses.shape[1]
-    title = f"{model}, {OPTIMIZERS[optimizer].title}, {METRICS[metric]} ({seeds} seed{'s' if seeds > 1 else ''})"
+    counts = sorted({curve.losses.shape[1] for curve in found.values()})
+    seeds = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1])))) + (" seed" if counts == [1] else " seeds")
+    title = f"{model}, {OPTIMIZERS[optimizer].title}, {METRICS[metric]} ({seeds})"
     table = Table(title=title, title_justify="left", title_style="bold")
     table.add_column("")
     for name in (*INDICES, "share"):

@@ -77,7 +77,8 @@ def last_epoch(runs: list[Run], model: str, optimizer: str, study: str) -> Table
     for parameter in MAGNITUDE:
         default = getattr(OPTIMIZERS[optimizer].defaults, parameter)
         for value, seeds in group(select(runs, model, parameter, study, optimizer), parameter).items():
-            papers = published.SENSITIVITY.get((model, value)) if (parameter, optimizer) == ("alpha", "adam") else None
+            is_papers = (parameter, optimizer, runs[0].config.dataset) == ("alpha", "adam", "cifar10")
+            papers = published.SENSITIVITY.get((model, value)) if is_papers else None
             rows.append(
                 [
                     f"{parameter} {format_value(value)}{', default' if value == default else ''}",

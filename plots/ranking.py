@@ -20,6 +20,7 @@ from adamlab.analysis.sensitivity import (
     main_effect_shares,
     noise_normalised_range,
 )
+from adamlab.claims.evidence import CLASSES
 from adamlab.hyperparameters import MAGNITUDE, OPTIMIZERS
 from adamlab.records import Run
 from plots import style
@@ -27,7 +28,6 @@ from plots.sensitivity import SYMBOLS, select
 from plots.studies import heading
 
 METRICS = {"train_loss": "training loss", "test_loss": "test loss"}
-CLASSES = {"cifar100": 100}  # all others have 10
 
 
 class Curve(NamedTuple):
@@ -67,7 +67,8 @@ def curves(runs: list[Run], model: str, optimizer: str, metric: str) -> dict[str
         for run in select(runs, model, parameter, "magnitude", optimizer):
             if run.outcome:
                 ended[getattr(run.config.hyperparameters, parameter)][run.config.seed] = run
-        values = sorted(ended)
+        # An epsilon of 0 has no place on an axis of decades.
+        values = [value for value in sorted(ended) if parameter != "epsilon" or value > 0]
         seeds = sorted(set.intersection(*(set(ended[value]) for value in values))) if values else []
         default = getattr(OPTIMIZERS[optimizer].defaults, parameter)
         if len(values) < 2 or not seeds or default not in values:

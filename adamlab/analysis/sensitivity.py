@@ -87,7 +87,8 @@ def noise_normalised_range(losses: ArrayLike) -> float:
         return math.nan
     spread = float(np.sqrt(array.var(axis=1, ddof=1).mean()))
     height = float(np.ptp(array.mean(axis=1)))
-    return height / spread if spread > 0 else (math.inf if height > 0 else 0.0)
+    # Equal losses, but for the rounding of their mean, have none.
+    return height / spread if spread > 1e-12 * np.abs(array).max() else (math.inf if height > 0 else 0.0)
 
 
 def basin_width(positions: ArrayLike, losses: ArrayLike, tolerance: float = 0.1) -> float:
@@ -143,13 +144,15 @@ def main_effect_shares(curves: Mapping[str, ArrayLike]) -> dict[str, float]:
     r"""Each hyperparameter's share of what all of them, varied one at a time, change.
 
     .. math:: \frac{V_p}{\sum_q V_q}, \qquad
-        V_p = \max \left( 0, \tfrac{1}{v} \sum_i (\bar\ell_i - \bar\ell)^2 - \tfrac{v - 1}{v} \tfrac{s^2}{n} \right)
+        V_p = \max \left( 0, \tfrac{1}{v} \sum_i (\bar\ell_i - \bar\ell)^2 - \tfrac{v - 1}{v} \tfrac{s^2}{n} \right),
+        \qquad s^2 = \frac{1}{(v - 1)(n - 1)} \sum_{ij} (\ell_{ij} - \bar\ell_i - \bar\ell_j + \bar\ell)^2
 
-    The variance of the seeds' means, less what chance alone makes of it (s as in `noise_normalised_range`; nothing for
-    a single seed). These are main effects around the default, not those of a functional ANOVA: nothing varied together.
+    The variance of the seeds' means, less what chance alone makes of it: nothing for a single seed, and nothing of what
+    a seed does to all values alike. These are main effects around the default, not those of a functional ANOVA: nothing
+    varied together.
 
     Args:
-      curves: Clipped losses (values, seeds) by hyperparameter.
+      curves: Clipped losses (values, seeds) by hyperparameter, a column for each seed.
 
     Returns:
       Shares that sum to 1, or 0 for all if nothing changes anything.
@@ -161,8 +164,11 @@ def main_effect_shares(curves: Mapping[str, ArrayLike]) -> dict[str, float]:
     for name, losses in curves.items():
         array = np.asarray(losses, np.float64)
         values, seeds = array.shape
-        noise = array.var(axis=1, ddof=1).mean() / seeds if seeds > 1 else 0.0
-        variances[name] = max(0.0, float(array.mean(axis=1).var() - noise * (values - 1) / values))
+        means = array.mean(axis=1, keepdims=True)
+        chance = array - means - array.mean(axis=0) + array.mean()
+        # (v - 1) / v of s^2 / n, in which v - 1 cancels.
+        noise = (chance**2).sum() / (values * (seeds - 1) * seeds) if seeds > 1 else 0.0
+        variances[name] = max(0.0, float(means.var() - noise))
     total = sum(variances.values())
     return {name: variance / total if total > 0 else 0.0 for name, variance in variances.items()}
 
@@ -219,19 +225,22 @@ def expected_best(losses: ArrayLike, trials: int) -> float:
 def bootstrap(
     index: Callable[[Floats], float], losses: ArrayLike, resamples: int = 1000, level: float = 0.95, seed: int = 0
 ) -> tuple[float, float]:
-    """A confidence interval of an index, by drawing seeds anew at every value (percentile bootstrap).
+    """A confidence interval of an index, by drawing seeds anew (percentile bootstrap).
 
-    With three seeds such an interval is too narrow: it never sees a loss that was not among them.
+    A seed is drawn with its losses at all values: they share initial weights and the order of the images, so that a
+    curve is that of pairs. With three seeds such an interval is too narrow: it never sees a seed that was not among
+    them.
 
     Args:
       index: From losses (values, seeds) to a number.
-      losses: Clipped, (values, seeds).
+      losses: Clipped, (values, seeds), a column for each seed.
       resamples: How often seeds are drawn.
       level: Of confidence.
       seed: Of the draws.
 
     Returns:
-      The interval's ends; NaN for both with a single seed.
+      The interval's ends; NaN for both with a single seed. Resamples whose index is infinite, such as a range in
+      standard deviations where one seed alone was drawn, are left out.
 
     Source:
       Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
@@ -239,8 +248,10 @@ def bootstrap(
     array = np.asarray(losses, np.float64)
     if array.shape[1] < 2:
         return math.nan, math.nan
-    draws = np.random.default_rng(seed).integers(array.shape[1], size=(resamples, *array.shape))
-    numbers = [index(np.take_along_axis(array, draw, axis=1)) for draw in draws]
+    draws = np.random.default_rng(seed).integers(array.shape[1], size=(resamples, array.shape[1]))
+    numbers = [number for number in (index(array[:, draw]) for draw in draws) if math.isfinite(number)]
+    if not numbers:
+        return math.nan, math.nan
     low, high = np.quantile(numbers, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 

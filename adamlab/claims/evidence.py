@@ -163,7 +163,8 @@ def compare(label: str, unit: str, region: Region, settings: Sequence[Seeds], sa
     rows = [[setting[seed] for setting in settings] for seed in seeds]
     samples = [(float(sample(*row)), row) for row in rows]
     kept = [(number, row) for number, row in samples if math.isfinite(number)]
-    return Number(label, unit, region, tuple(n for n, _ in kept), tuple(run for _, row in kept for run in row))
+    why = f"no number in any of {len(rows)} seeds" if rows else "not run"
+    return Number(label, unit, region, tuple(n for n, _ in kept), tuple(run for _, row in kept for run in row), why)
 
 
 def only_if(condition: bool, why: str, numbers: Sequence[Number]) -> list[Number]:
@@ -190,8 +191,22 @@ def training_loss(run: Run) -> float:
 
 
 def curve_factor(run: Run, base: Run) -> float:
-    """The distance of two training curves on a logarithmic axis: the mean over epochs, the logarithm of a factor."""
-    return float(np.mean(training_curve(run) - training_curve(base)))
+    """How far a training curve is above another on a logarithmic axis: the mean over epochs, the logarithm of a factor.
+
+    NaN where both runs diverged: they end like a guess and like each other, and say nothing of a hyperparameter.
+    """
+    return float(np.mean(_gaps(run, base)))
+
+
+def curve_distance(run: Run, base: Run) -> float:
+    """How far two training curves are apart, above or below, as in `curve_factor`: curves that cross are apart."""
+    return float(np.mean(np.abs(_gaps(run, base))))
+
+
+def _gaps(run: Run, base: Run) -> Floats:
+    if run.ending != "finished" and base.ending != "finished":
+        return np.full(1, math.nan)
+    return training_curve(run) - training_curve(base)
 
 
 def test_curve(run: Run) -> Floats:

@@ -25,6 +25,8 @@ ON_PAR, ALMOST = 1.0, 0.5
 ABOVE = (0.0, math.inf)
 # Flattening sets in when most training images are classified correctly (section 2): a training loss, in nats.
 FLAT = 0.1
+# The smallest normal number of float32, in which training computes.
+TINY = 2.0**-126
 
 
 def settings(study: Study, optimizer: str, batch_size: int) -> dict[RunConfig, Seeds]:
@@ -189,9 +191,13 @@ def traced(seeds: Seeds) -> Seeds:
 
 
 def log_of(record: dict, name: str) -> float:
-    """The logarithm of a traced number; NaN where there is none, or none that has a logarithm."""
+    """The logarithm of a traced number's size; NaN where there is none.
+
+    Flattening ends in an exact 0 in float32, which is the strongest evidence of it, and counts as `TINY`. An eigenvalue
+    of the largest size may be negative: how flat the loss is, is a matter of its size.
+    """
     number = record.get(name)
-    return math.log(number) if number is not None and number > 0 else math.nan
+    return math.nan if number is None else math.log(max(abs(number), TINY))
 
 
 def l8(study: Study) -> list[Number]:

@@ -122,6 +122,19 @@ def test_bootstrap_interval_covers_the_truth_about_as_often_as_it_says():
     assert np.isnan(bootstrap(np.mean, [[1.0], [2.0]])).all()
 
 
+def test_what_a_seed_does_to_all_values_alike_is_no_noise_of_a_comparison():
+    """Losses f_i + seed_j: the curve's shape is known exactly, and f = 0 changes nothing."""
+    seeds, slope = np.array([1.0, 2.5, 4.0]), np.linspace(0, 1, 5)[:, None]
+    curve, flat = slope + seeds, np.zeros((5, 1)) + seeds
+    regret = lambda losses: default_regret(losses, default=4)  # noqa: E731
+    assert bootstrap(regret, curve) == pytest.approx((1.0, 1.0))
+    assert bootstrap(regret, flat) == pytest.approx((0.0, 0.0))
+    three = np.array([[1.1, 1.1, 1.3], [2.1, 2.2, 2.6]])  # a resample of one seed alone has no noise
+    assert bootstrap(noise_normalised_range, three)[1] < 100
+    assert bootstrap(np.mean, curve)[0] < curve.mean() < bootstrap(np.mean, curve)[1]
+    assert main_effect_shares({"alpha": curve, "epsilon": flat}) == pytest.approx({"alpha": 1, "epsilon": 0})
+
+
 def test_positions_are_decades():
     assert [round(coordinate("alpha", 10.0**k), 9) for k in (-5, -1, 0)] == [-5, -1, 0]
     assert [round(coordinate("beta1", b), 9) for b in (0.9, 0.99)] == [1, 2]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from adamlab.claims import CLAIMS, evidence, judge
+from adamlab.claims import CLAIMS, evidence, judge, lawn, sensitivity
 from adamlab.claims.evidence import Number, compare, split, verdict
 from adamlab.claims.words import decisive, describe
 from adamlab.config import PROTOCOLS, RunConfig
@@ -95,6 +95,36 @@ def test_a_run_that_diverged_counts_as_a_guess(tmp_path):
     np.testing.assert_allclose(evidence.training_curve(run), np.log([1.0] + [math.log(10)] * 14))
     at_once = write_run(tmp_path / "at-once", config, [], "diverged")
     np.testing.assert_allclose(evidence.test_curve(at_once), np.log([math.log(10)] * 15))
+
+
+def test_curves_that_cross_are_apart_and_two_that_diverged_say_nothing(tmp_path):
+    def run(name, losses, outcome="finished"):
+        both = [{"train_loss": loss, "test_loss": loss, "test_accuracy": 0.3} for loss in losses]
+        epochs = [{"epoch": number} | record for number, record in enumerate(both, start=1)]
+        protocol = replace(PROTOCOLS["paper"], epochs=2)
+        return write_run(tmp_path / name, RunConfig("cifar10", "resnet34", protocol), epochs, outcome)
+
+    base, crossing = run("base", [0.3, 0.3]), run("crossing", [0.9, 0.1])
+    assert evidence.curve_factor(crossing, base) == pytest.approx(0)  # three times above, three times below
+    assert evidence.curve_distance(crossing, base) == pytest.approx(math.log(3))
+    one, other = run("one", [], "diverged"), run("other", [0.3], "diverged")
+    assert evidence.curve_distance(one, base) == pytest.approx(math.log(math.log(10) / 0.3))
+    assert math.isnan(evidence.curve_distance(one, other))
+    assert math.isnan(evidence.curve_factor(one, other))
+
+
+def test_runs_that_diverged_are_no_evidence_of_flat_or_equal_curves(tmp_path):
+    runs = [replace(run, outcome={"outcome": "diverged"}, epochs=[]) for run in madan(tmp_path, seeds=(0, 1))]
+    study = split("all", runs)[0]
+    verdicts = [verdict(rule(study)) for rule in (sensitivity.s1, sensitivity.s4, sensitivity.s14)]
+    assert verdicts == ["not run", "not run", "contradicted"]
+
+
+def test_what_has_flattened_to_nothing_is_the_smallest_number():
+    assert lawn.log_of({"gradient_norm": 0.0}, "gradient_norm") == math.log(lawn.TINY)
+    assert lawn.log_of({"hessian_eigenvalue": -50.0}, "hessian_eigenvalue") == math.log(50)
+    assert math.isnan(lawn.log_of({"gradient_norm": None}, "gradient_norm"))
+    assert math.isnan(lawn.log_of({}, "gradient_norm"))
 
 
 def test_runs_of_another_protocol_precision_or_batch_are_not_compared(tmp_path):

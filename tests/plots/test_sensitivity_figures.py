@@ -382,6 +382,14 @@ def test_hyperparameters_are_ranked_by_expected_excess_loss(tmp_path):
     assert "95% bootstrap intervals" in heading(figure)
 
 
+def test_ranking_leaves_out_an_epsilon_of_0_which_has_no_place_in_decades(tmp_path):
+    for value in (0.0, 1e-8, 1e-4):
+        write_run(tmp_path, epsilon=value)
+    write_run(tmp_path, alpha=1e-2)
+    assert curves_of(records.read_runs(tmp_path), "plain20", "adam", "train_loss")["epsilon"].values == [1e-8, 1e-4]
+    assert len(draw(tmp_path)) == 8  # the curves, with 0 among them, and the ranking
+
+
 def test_ranking_takes_seeds_that_ended_everywhere_and_counts_divergence_as_a_guess(tmp_path):
     for value in (1e-4, 1e-3, 1e-2):
         write_run(tmp_path, alpha=value)
