@@ -159,7 +159,9 @@ class RunConfig:
     def _check_phases(self) -> None:
         free, warmup = self.hyperparameters.free_epochs, self.hyperparameters.warmup_epochs
         epochs = self.protocol.epochs
-        if self.protocol.schedule == "phases" and free + warmup >= epochs:
+        # In whole steps, as training has it.
+        steps = self.protocol.steps_per_epoch
+        if self.protocol.schedule == "phases" and round(free * steps) + round(warmup * steps) >= epochs * steps:
             raise ConfigError(
                 f"free_epochs + warmup_epochs must be less than the {epochs} epochs, got {free} + {warmup}"
             )

@@ -29,11 +29,16 @@ class WriteError(RecordsError):
 def write_whole(path: Path, text: str) -> None:
     """Writes a file so that a reader, or a crash, meets the old content or the new one and nothing between."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink()
+        raise
 
 
 def set_aside(path: Path) -> None:
@@ -123,9 +128,9 @@ def hold(folder: Path) -> Iterator[None]:
             if not path.exists() or path.stat().st_ino != os.fstat(descriptor).st_ino:
                 continue
             try:
-                file.truncate()
-                file.write(f"process {os.getpid()} on {platform.node()}")
-                file.flush()
+                # Past the file's buffer, which closing would try to write once more.
+                os.ftruncate(descriptor, 0)
+                os.write(descriptor, f"process {os.getpid()} on {platform.node()}".encode())
             except OSError as error:
                 raise unwritable(folder, error) from None
             try:

@@ -53,8 +53,10 @@ class Hyperparameters:
         if not 0 < self.alpha < math.inf:
             raise ConfigError(f"alpha must be a finite number > 0, got {self.alpha}")
         for name in ("beta1", "beta2"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be in [0, 1), got {getattr(self, name)}")
+            value = getattr(self, name)
+            if not 0 <= value < 1 - 2**-25:
+                rounded = ", which float32 rounds to 1" if 0 < value < 1 else ""
+                raise ConfigError(f"{name} must be in [0, 1), got {value}{rounded}")
         for name in ("epsilon", "weight_decay", "free_epochs", "warmup_epochs"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ConfigError(f"{name} must be a finite number >= 0, got {getattr(self, name)}")

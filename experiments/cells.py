@@ -89,9 +89,11 @@ TUNED: dict[str, dict[tuple[str, int], Cell]] = {
 
 
 def cell(protocol: str, epochs: int, optimizer: str, batch_size: int, image_size: int | None = None) -> Cell:
-    """What a cell is trained with: what tuning found, or else its starting point; arguments as there."""
+    """What a cell is trained with: what tuning found, if its phases fit, else its start; arguments as there."""
     tuned = TUNED.get(protocol, {}).get((optimizer, batch_size)) if image_size is None else None
-    return tuned or starting_point(protocol, epochs, optimizer, batch_size, image_size)
+    if tuned and tuned.hyperparameters.free_epochs + tuned.hyperparameters.warmup_epochs < epochs:
+        return tuned
+    return starting_point(protocol, epochs, optimizer, batch_size, image_size)
 
 
 def starting_point(protocol: str, epochs: int, optimizer: str, batch_size: int, image_size: int | None = None) -> Cell:

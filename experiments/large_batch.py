@@ -5,7 +5,7 @@ classification" (the LAWN paper): VGG-19 on CIFAR-10 and CIFAR-100 at batch 256,
 
   python -m experiments.large_batch --table=1                          AdamP and Adam-LAWN
   python -m experiments.large_batch --table=2 --dataset=cifar100       SGD, Adam and their LAWN variants
-  python -m experiments.large_batch --optimizer=adam_lawn --free-epochs=0,1,2,5,10,20
+  python -m experiments.large_batch --optimizer=adam_lawn --free-epochs=0,1,2,5,10
   python -m experiments.large_batch --tune                             finds alphas, without looking at test images
 
 A table at the protocol `paper` takes 300 epochs a cell and wants a GPU. On a CPU the protocol is `laptop`: Adam and
@@ -170,7 +170,8 @@ def main() -> None:
     keep_compilations()
     # An engine's runs have their devices elsewhere; asking for ours would start JAX here, which takes a GPU.
     device = engine.accelerator() if engine else accelerator()
-    protocol = choose_protocol(arguments, dataset, device is not None, PREFIX)
+    smallest = min(batch_sizes(arguments, dataset.name, "")) if arguments.batch_size else None
+    protocol = choose_protocol(arguments, dataset, device is not None, PREFIX, smallest)
     if arguments.tune:
         protocol = tuning(protocol, dataset.train_size)
     configs = make_configs(arguments, dataset.name, protocol, devices)

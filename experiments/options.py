@@ -172,9 +172,20 @@ def seeds(arguments: argparse.Namespace) -> range:
 
 
 def choose_protocol(
-    arguments: argparse.Namespace, dataset: Dataset, on_accelerator: bool, prefix: str = ""
+    arguments: argparse.Namespace,
+    dataset: Dataset,
+    on_accelerator: bool,
+    prefix: str = "",
+    batch_size: int | None = None,
 ) -> Protocol:
     """The protocol that was asked for, cut to the data set's size where the user gave no number.
+
+    Args:
+      arguments: The command line.
+      dataset: What it names.
+      on_accelerator: Whether `auto` is the paper's.
+      prefix: Of the protocol's name in `PROTOCOLS`.
+      batch_size: The batch that was asked for, the smallest of several; None for the protocol's.
 
     Raises:
       ConfigError: A number that the user gave does not fit the data set.
@@ -191,6 +202,8 @@ def choose_protocol(
     if arguments.image_size is not None and not streamed:
         raise ConfigError(f"--image-size is for photographs, got {dataset.name}")
     protocol = override(PROTOCOLS[f"{prefix}{name}"], **(PHOTOGRAPHS[f"{prefix}{name}"] if streamed else {}))
-    protocol = override(protocol, **{key: min(getattr(protocol, key), count) for key, count in available.items()})
-    numbers = ("train_images", "test_images", "epochs", "image_size")
-    return override(protocol, **{key: getattr(arguments, key) for key in numbers})
+    numbers = {key: min(getattr(protocol, key), count) for key, count in available.items()}
+    asked = {key: getattr(arguments, key) for key in ("train_images", "test_images", "epochs", "image_size")}
+    # All at once: a batch must fit the images that are asked for with it, not those of the protocol.
+    numbers |= {key: value for key, value in asked.items() if value is not None}
+    return override(protocol, **numbers, batch_size=batch_size)

@@ -27,7 +27,7 @@ import argparse
 from pathlib import Path
 
 from adamlab.command import Parser, run_main
-from adamlab.config import Protocol, RunConfig, override
+from adamlab.config import Protocol, RunConfig
 from adamlab.hyperparameters import MAGNITUDE, OPTIMIZERS, ConfigError, grid_of, varied
 from adamlab.records import study_name
 from experiments.launch import choose_engine
@@ -174,8 +174,7 @@ def main() -> None:
     keep_compilations()
     # An engine's runs have their devices elsewhere; asking for ours would start JAX here, which takes a GPU.
     device = engine.accelerator() if engine else accelerator()
-    protocol = choose_protocol(arguments, dataset, device is not None)
-    protocol = override(protocol, batch_size=arguments.batch_size)
+    protocol = choose_protocol(arguments, dataset, device is not None, batch_size=arguments.batch_size)
     grid = make_grid(arguments, protocol)
     configs = make_configs(arguments, grid, dataset.name, protocol, devices)
     introduce(console, configs, dataset, arguments.protocol == "auto", device)

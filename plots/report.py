@@ -167,6 +167,8 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     page = render(gather(arguments.results))
+    if arguments.out.is_dir():
+        raise RecordsError(f"cannot write the report to {arguments.out}: it is a folder")
     try:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         write_whole(arguments.out, page)

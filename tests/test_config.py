@@ -13,8 +13,8 @@ from adamlab.hyperparameters import MAGNITUDE, PERTURBATION, ConfigError, Hyperp
 hyperparameters = st.builds(
     Hyperparameters,
     alpha=st.floats(1e-10, 1e3),
-    beta1=st.floats(0, 1, exclude_max=True),
-    beta2=st.floats(0, 1, exclude_max=True),
+    beta1=st.floats(0, 1 - 2**-24),
+    beta2=st.floats(0, 1 - 2**-24),
     epsilon=st.floats(0, 1e3),
 )
 configs = st.builds(
@@ -56,6 +56,19 @@ def test_the_edges_of_what_is_accepted():
         Hyperparameters(alpha=0.0)
     with pytest.raises(ConfigError, match="beta2 must be in"):
         Hyperparameters(beta2=1.0)
+
+
+def test_what_float32_or_whole_steps_make_impossible_is_refused():
+    """A decay rate of 1 divides by 0; so does a phase without a step."""
+    Hyperparameters(beta2=1 - 2**-24)  # the largest that float32 has
+    with pytest.raises(ConfigError, match=r"beta2 must be in \[0, 1\), got 0.99999999, which float32 rounds to 1"):
+        Hyperparameters(beta2=0.99999999)
+    protocol = PROTOCOLS["lawn-smoke"]
+    free, warmup = 1.4, protocol.epochs - 1.41
+    assert free + warmup < protocol.epochs
+    hyperparameters = Hyperparameters(free_epochs=free, warmup_epochs=warmup)
+    with pytest.raises(ConfigError, match="free_epochs \\+ warmup_epochs must be less than"):
+        RunConfig("digits", "plain20", protocol, hyperparameters, optimizer="adam_lawn")
 
 
 def test_a_batch_larger_than_the_set_is_refused():

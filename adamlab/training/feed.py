@@ -161,7 +161,9 @@ class StreamFeed:
           DataError: An image cannot be decoded, or a worker died.
         """
         plan, self._epoch = self._plan, epoch
-        size = chunk_size(plan.steps, MAX_CHUNK_BYTES // (plan.share * int(np.prod(self.image_shape))))
+        # By the whole batch: a run is continued at a whole chunk, perhaps by another number of processes.
+        batch = plan.share * jax.process_count()
+        size = chunk_size(plan.steps, MAX_CHUNK_BYTES // (batch * int(np.prod(self.image_shape))))
         seeds = augmentation_seeds(plan.seed, epoch, plan.steps)
 
         def make(first: int) -> Chunk:

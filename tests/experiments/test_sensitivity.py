@@ -10,10 +10,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from adamlab import records
+from adamlab import data, records
 from adamlab.config import Protocol
 from adamlab.files import hold
+from adamlab.hyperparameters import ConfigError
 from experiments import sensitivity
+from experiments.options import choose_protocol
 from experiments.tables import print_tables
 from plots.sensitivity import draw
 from tests.experiments.processes import ROOT, SMALL, finish, start, wait_for_lines
@@ -239,6 +241,16 @@ def test_an_optimizer_varies_what_it_has_around_its_own_defaults():
     # Every run lies in a folder of its own.
     configs = configs_of("--optimizer=adam,adam_lawn,sgd", "--seeds=2")
     assert len({records.run_folder(Path("results"), config) for config in configs}) == len(configs)
+
+
+def test_a_batch_goes_with_the_images_that_are_asked_for_with_it():
+    """Not with the protocol's batch of 50, which is none of the user's."""
+    digits = data.load("digits")
+    arguments = sensitivity.parse_arguments([*SMALL, "--train-images=20", "--batch-size=10"])
+    protocol = choose_protocol(arguments, digits, False, batch_size=arguments.batch_size)
+    assert (protocol.train_images, protocol.batch_size, protocol.test_images) == (20, 10, 100)
+    with pytest.raises(ConfigError, match="batch_size must be at most the number of training images, 20, got 50"):
+        choose_protocol(arguments, digits, False)
 
 
 def test_free_phases_longer_than_the_training_are_left_out():

@@ -7,6 +7,7 @@ import resource
 import shutil
 import subprocess
 import sys
+from itertools import repeat
 
 import pytest
 
@@ -101,6 +102,19 @@ def test_a_full_disk(whole, disk):
     filler = f"head -c $(($(df --output=avail -B1 {folder} | tail -1) - 20000)) /dev/zero > {folder}/filler"
     error = refused(folder / "out", (1, 2, 3), "sh", "-c", filler)
     assert "/checkpoint/8 (No space left on device)" in error
+    assert stands(folder / "out") == (1, 2)
+    (folder / "filler").unlink()
+    grid.train(folder / "out")
+    assert study.recorded(folder / "out") == whole
+
+
+def test_a_disk_that_is_full_at_the_start(whole, disk, capsys):
+    """Not even the lock can be written; there is nothing to lose."""
+    folder, _ = disk
+    grid.train_until_terminated(folder / "out", run=1, epoch=2, step=2)
+    with open(folder / "filler", "wb", buffering=0) as file, pytest.raises(OSError, match="No space left"):
+        file.writelines(repeat(bytes(4096)))
+    assert f"{grid.folder(folder / 'out', 1)}: No space left on device" in refused_here(folder / "out", capsys)
     assert stands(folder / "out") == (1, 2)
     (folder / "filler").unlink()
     grid.train(folder / "out")
