@@ -110,7 +110,7 @@ def test_runs_trained_together_and_killed_are_those_trained_alone(study, tmp_pat
     for name, lines in alone.items():
         assert [line.get("outcome") for line in together[name]] == [line.get("outcome") for line in lines]
         for mine, other in zip(together[name][:-1], lines[:-1], strict=True):
-            assert mine["train_loss"] == pytest.approx(other["train_loss"], rel=1e-2)  # after rounding, ReLUs part
+            assert mine["train_loss"] == pytest.approx(other["train_loss"], rel=5e-2)  # after rounding, ReLUs part
     assert all(run.provenance["vmap"] == 2 for run in records.read_runs(tmp_path))
 
 
