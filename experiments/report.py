@@ -10,7 +10,7 @@ from adamlab.analysis.sensitivity import tuning_dependence
 from adamlab.hyperparameters import OPTIMIZERS
 from adamlab.records import Run
 from plots.ranking import INDICES, METRICS, Curve, curves, index_rows
-from plots.studies import find_studies
+from plots.studies import find_studies, span
 
 
 def print_report(console: Console, results: Path) -> None:
@@ -32,8 +32,7 @@ def print_report(console: Console, results: Path) -> None:
 
 def make_table(model: str, optimizer: str, metric: str, found: dict[str, Curve]) -> Table:
     """One row per hyperparameter, the one that matters most first."""
-    counts = sorted({curve.losses.shape[1] for curve in found.values()})
-    seeds = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1])))) + (" seed" if counts == [1] else " seeds")
+    seeds = span({curve.losses.shape[1] for curve in found.values()}, "seed")
     title = f"{model}, {OPTIMIZERS[optimizer].title}, {METRICS[metric]} ({seeds})"
     table = Table(title=title, title_justify="left", title_style="bold")
     table.add_column("")

@@ -50,7 +50,7 @@ def two_phase_schedule(peak_value: Number, warmup_steps: Number, total_steps: Nu
 
     def schedule(count):
         warmup = count / jnp.maximum(warmup_steps, 1)
-        decay = jnp.clip((count - warmup_steps) / jnp.maximum(total_steps - warmup_steps, 1), 0.0, 1.0)
+        decay = jnp.clip((count - warmup_steps) / (total_steps - warmup_steps), 0.0, 1.0)
         return peak_value * jnp.where(count < warmup_steps, warmup, 0.5 * (1.0 + jnp.cos(jnp.pi * decay)))
 
     return schedule

@@ -18,21 +18,15 @@ from adamlab.config import PROTOCOLS, RunConfig
 from adamlab.hyperparameters import ConfigError
 from experiments import grid, large_batch, launch, sensitivity
 from experiments.execution import Execution
+from tests.experiments import processes
+from tests.experiments.processes import ROOT
 from tests.faults.study import recorded
 
-ROOT = Path(__file__).parents[2]
 GRID = ["--param=alpha", "--values=1e-3,1e-2", "--dataset=digits", "--protocol=smoke", "--model=plain20", "--epochs=10"]
 
 
 def start(*arguments, **environment):
-    return subprocess.Popen(
-        [sys.executable, "-m", "experiments.sensitivity", *arguments],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | environment,
-    )
+    return processes.start(arguments, env=os.environ | environment)
 
 
 def finish(process):
