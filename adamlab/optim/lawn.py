@@ -5,7 +5,7 @@ Sources: Gupta, Ramanath, Shi and Keerthi, "Adam vs. SGD: Closing the generaliza
 arXiv:2108.05839, 2021. Where the LAWN paper leaves a choice open, it is an argument with a default here.
 """
 
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,6 @@ from adamlab.optim.checks import check_decay, check_learning_rate, check_non_neg
 from adamlab.optim.sphere import (
     Leaves,
     Mask,
-    Spheres,
     largest_drift,
     measure,
     project,
@@ -25,13 +24,10 @@ from adamlab.optim.sphere import (
     retract,
     zero_radii,
 )
+from adamlab.optim.switch import FIRST_MOMENTS, has_first_moment, reset, transport
 
 Steps = float | jax.Array
 AtSwitch = Literal["keep", "reset", "transport"]
-# What Optax's states call a running mean of gradients: Adam and most others, momentum, and `optax.ema`.
-_FIRST_MOMENTS = ("mu", "trace", "ema")
-# What says where training is, or what a person set: `inject_hyperparams`, `conditionally_transform`, `MultiSteps`.
-_RUN_ON = ("hyperparams", "hyperparams_states", "step", "gradient_step")
 
 
 class LawnState(NamedTuple):
@@ -135,11 +131,9 @@ def lawn(
     def init_fn(params):
         radius = zero_radii(params, mask, unit_axis)
         inner_state = inner.init(params)
-        nodes = jax.tree.leaves(inner_state, is_leaf=_has_first_moment)
-        if at_switch == "transport" and not any(map(_has_first_moment, nodes)):
-            raise ValueError(
-                f"at_switch='transport' needs one of {_FIRST_MOMENTS} in {jax.tree.structure(inner_state)}"
-            )
+        nodes = jax.tree.leaves(inner_state, is_leaf=has_first_moment)
+        if at_switch == "transport" and not any(map(has_first_moment, nodes)):
+            raise ValueError(f"at_switch='transport' needs one of {FIRST_MOMENTS} in {jax.tree.structure(inner_state)}")
         return LawnState(jnp.zeros([], jnp.int32), radius, jnp.zeros([], jnp.float32), inner_state)
 
     def update_fn(updates, state, params=None, **extra_args):
@@ -150,9 +144,9 @@ def lawn(
         # The only step that is held and still measures its radius.
         is_switch = (state.count >= free_steps) & (state.count - 1 < free_steps)
         if at_switch == "reset":
-            inner_state = _reset(inner_state, inner.init(params), is_switch)
+            inner_state = reset(inner_state, inner.init(params), is_switch)
         elif at_switch == "transport":
-            inner_state = _transport(inner_state, spheres, is_switch, unit_axis)
+            inner_state = transport(inner_state, spheres, is_switch, unit_axis)
         updates, inner_state = inner.update(updates, inner_state, params, **extra_args)
         updates = retract(spheres, updates, unit_axis, project_update)
         count = optax.safe_increment(state.count)
@@ -243,39 +237,3 @@ def lamb_lawn(
     check_decay(b1=b1, b2=b2)
     check_non_negative(eps=eps, eps_root=eps_root)
     return lawn(optax.lamb(learning_rate, b1, b2, eps, eps_root), free_steps=free_steps, mask=mask)
-
-
-def _has_first_moment(node: Any) -> bool:
-    return not set(_FIRST_MOMENTS).isdisjoint(getattr(node, "_fields", ()))
-
-
-def _reset(inner_state: Any, fresh: Any, is_switch: jax.Array) -> Any:
-    """Replaces the state by a fresh one at the switch, except for `_RUN_ON` and the clocks of schedules."""
-
-    def is_state(node):
-        return hasattr(node, "_fields")
-
-    def choose(new, old):
-        if not is_state(new):
-            return jnp.where(is_switch, new, old)
-        if new._fields == ("count",):  # as in optax.ScaleByScheduleState
-            return old
-        fields = {name: (getattr(old, name), getattr(new, name)) for name in new._fields}
-        return new._replace(
-            **{name: mine if name in _RUN_ON else _reset(mine, its, is_switch) for name, (mine, its) in fields.items()}
-        )
-
-    return jax.tree.map(choose, fresh, inner_state, is_leaf=is_state)
-
-
-def _transport(inner_state: Any, spheres: Spheres, is_switch: jax.Array, unit_axis: int | None) -> Any:
-    """Projects first moments onto the tangent spaces at the switch."""
-    spheres = spheres._replace(held={name: held & is_switch for name, held in spheres.held.items()})
-
-    def transport(node):
-        if not _has_first_moment(node):
-            return node
-        moments = {field: getattr(node, field) for field in _FIRST_MOMENTS if field in node._fields}
-        return node._replace(**{field: project(spheres, moment, unit_axis) for field, moment in moments.items()})
-
-    return jax.tree.map(transport, inner_state, is_leaf=_has_first_moment)

@@ -1,0 +1,48 @@
+"""What becomes of an inner optimizer's state where LAWN's free phase ends."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from adamlab.optim.sphere import Spheres, project
+
+# What Optax's states call a running mean of gradients: Adam and most others, momentum, and `optax.ema`.
+FIRST_MOMENTS = ("mu", "trace", "ema")
+# What says where training is, or what a person set: `inject_hyperparams`, `conditionally_transform`, `MultiSteps`.
+_RUN_ON = ("hyperparams", "hyperparams_states", "step", "gradient_step")
+
+
+def has_first_moment(node: Any) -> bool:
+    """Whether a node of an inner state is one that has a running mean of gradients."""
+    return not set(FIRST_MOMENTS).isdisjoint(getattr(node, "_fields", ()))
+
+
+def reset(inner_state: Any, fresh: Any, is_switch: jax.Array) -> Any:
+    """Replaces the state by a fresh one at the switch, except for `_RUN_ON` and the clocks of schedules."""
+
+    def is_state(node):
+        return hasattr(node, "_fields")
+
+    def choose(new, old):
+        if not is_state(new):
+            return jnp.where(is_switch, new, old)
+        if new._fields == ("count",):  # as in optax.ScaleByScheduleState
+            return old
+        fields = [(name, getattr(old, name), getattr(new, name)) for name in new._fields]
+        return new._replace(**{name: o if name in _RUN_ON else reset(o, n, is_switch) for name, o, n in fields})
+
+    return jax.tree.map(choose, fresh, inner_state, is_leaf=is_state)
+
+
+def transport(inner_state: Any, spheres: Spheres, is_switch: jax.Array, unit_axis: int | None) -> Any:
+    """Projects first moments onto the tangent spaces at the switch."""
+    spheres = spheres._replace(held={name: held & is_switch for name, held in spheres.held.items()})
+
+    def transported(node):
+        if not has_first_moment(node):
+            return node
+        moments = {field: getattr(node, field) for field in FIRST_MOMENTS if field in node._fields}
+        return node._replace(**{field: project(spheres, moment, unit_axis) for field, moment in moments.items()})
+
+    return jax.tree.map(transported, inner_state, is_leaf=has_first_moment)
