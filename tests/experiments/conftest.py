@@ -1,10 +1,11 @@
-"""How every study refuses bad input."""
+"""What tests of the commands share: a whole study, and how every study refuses bad input."""
 
 import sys
 
 import pytest
 
 from adamlab import command
+from tests.experiments.processes import SMALL, finish
 
 
 @pytest.fixture
@@ -24,3 +25,12 @@ def refusal(capsys, monkeypatch, tmp_path):
         return error
 
     return refuse
+
+
+@pytest.fixture(scope="session")
+def study(tmp_path_factory):
+    """A whole study, uninterrupted."""
+    out = tmp_path_factory.mktemp("study")
+    status, output, errors = finish(["--param=alpha", *SMALL, f"--out={out}"])
+    assert status == 0, errors
+    return out, output, errors

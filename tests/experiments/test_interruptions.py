@@ -5,6 +5,8 @@ import time
 
 import pytest
 
+from adamlab import records
+from adamlab.files import hold
 from tests.experiments.processes import SMALL, finish, start, wait_for_lines
 from tests.faults.study import recorded
 
@@ -79,3 +81,41 @@ def test_a_second_ctrl_c_ends_at_once(longer, tmp_path):
     process.communicate()
     finish([*LONGER, f"--out={tmp_path}"])
     assert recorded(tmp_path) == longer
+
+
+def test_a_finished_run_leaves_nothing_behind_and_is_not_trained_again(study):
+    """A kill between a run's outcome and its clearing up left a lock and a checkpoint; another process is at one."""
+    out, _, _ = study
+    assert [*out.rglob("lock"), *out.rglob("checkpoint")] == []
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.suffix in {".json", ".jsonl"}}
+    killed, busy = sorted(path.parent for path in out.rglob("metrics.jsonl"))[:2]
+    for folder in (killed, busy):
+        (folder / "checkpoint").mkdir()
+        (folder / "lock").touch()
+    with hold(busy):
+        status, output, _ = finish(["--param=alpha", *SMALL, f"--out={out}"])
+        assert {*out.rglob("lock"), *out.rglob("checkpoint")} == {busy / "lock", busy / "checkpoint"}
+    (busy / "checkpoint").rmdir()
+    assert status == 0
+    assert "5 of 5 runs were finished before" in output
+    assert {path: path.read_bytes() for path in before} == before
+
+
+def test_runs_trained_together_and_killed_are_those_trained_alone(study, tmp_path):
+    """Groups of two of five runs. The kill leaves two unfinished, at most an epoch apart."""
+    arguments = ["--param=alpha", *SMALL, "--vmap=2", f"--out={tmp_path}"]
+    process = start(arguments)
+    wait_for_lines(tmp_path, 7, process)
+    process.kill()
+    process.communicate()
+    status, output, errors = finish(arguments)
+    assert (status, errors) == (0, "")
+    assert "2 of 5 runs were finished before" in output
+    assert [*tmp_path.rglob("lock"), *tmp_path.rglob("checkpoint")] == []
+    together, alone = recorded(tmp_path), recorded(study[0])
+    assert together.keys() == alone.keys()
+    for name, lines in alone.items():
+        assert [line.get("outcome") for line in together[name]] == [line.get("outcome") for line in lines]
+        for mine, other in zip(together[name][:-1], lines[:-1], strict=True):
+            assert mine["train_loss"] == pytest.approx(other["train_loss"], rel=5e-2)  # after rounding, ReLUs part
+    assert all(run.provenance["vmap"] == 2 for run in records.read_runs(tmp_path))

@@ -12,23 +12,13 @@ from rich.console import Console
 
 from adamlab import data, records
 from adamlab.config import Protocol
-from adamlab.files import hold
 from adamlab.hyperparameters import ConfigError
 from experiments import sensitivity
 from experiments.options import choose_protocol
 from experiments.tables import print_tables
 from plots.sensitivity import draw
-from tests.experiments.processes import ROOT, SMALL, finish, start, wait_for_lines
+from tests.experiments.processes import ROOT, SMALL, finish, start
 from tests.faults.study import recorded
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory):
-    """A whole study, uninterrupted."""
-    out = tmp_path_factory.mktemp("study")
-    status, output, errors = finish(["--param=alpha", *SMALL, f"--out={out}"])
-    assert status == 0, errors
-    return out, output, errors
 
 
 def test_a_study_gives_records_a_table_and_figures(study):
@@ -74,44 +64,6 @@ def test_the_report_reads_records_and_trains_nothing(study):
     status, _, errors = finish(["--report", f"--out={out / 'nothing'}"])
     assert (status, errors.count("\n")) == (2, 1)
     assert "no runs below" in errors
-
-
-def test_a_finished_run_leaves_nothing_behind_and_is_not_trained_again(study):
-    """A kill between a run's outcome and its clearing up left a lock and a checkpoint; another process is at one."""
-    out, _, _ = study
-    assert [*out.rglob("lock"), *out.rglob("checkpoint")] == []
-    before = {path: path.read_bytes() for path in out.rglob("*") if path.suffix in {".json", ".jsonl"}}
-    killed, busy = sorted(path.parent for path in out.rglob("metrics.jsonl"))[:2]
-    for folder in (killed, busy):
-        (folder / "checkpoint").mkdir()
-        (folder / "lock").touch()
-    with hold(busy):
-        status, output, _ = finish(["--param=alpha", *SMALL, f"--out={out}"])
-        assert {*out.rglob("lock"), *out.rglob("checkpoint")} == {busy / "lock", busy / "checkpoint"}
-    (busy / "checkpoint").rmdir()
-    assert status == 0
-    assert "5 of 5 runs were finished before" in output
-    assert {path: path.read_bytes() for path in before} == before
-
-
-def test_runs_trained_together_and_killed_are_those_trained_alone(study, tmp_path):
-    """Groups of two of five runs. The kill leaves two unfinished, at most an epoch apart."""
-    arguments = ["--param=alpha", *SMALL, "--vmap=2", f"--out={tmp_path}"]
-    process = start(arguments)
-    wait_for_lines(tmp_path, 7, process)
-    process.kill()
-    process.communicate()
-    status, output, errors = finish(arguments)
-    assert (status, errors) == (0, "")
-    assert "2 of 5 runs were finished before" in output
-    assert [*tmp_path.rglob("lock"), *tmp_path.rglob("checkpoint")] == []
-    together, alone = recorded(tmp_path), recorded(study[0])
-    assert together.keys() == alone.keys()
-    for name, lines in alone.items():
-        assert [line.get("outcome") for line in together[name]] == [line.get("outcome") for line in lines]
-        for mine, other in zip(together[name][:-1], lines[:-1], strict=True):
-            assert mine["train_loss"] == pytest.approx(other["train_loss"], rel=5e-2)  # after rounding, ReLUs part
-    assert all(run.provenance["vmap"] == 2 for run in records.read_runs(tmp_path))
 
 
 def test_another_configuration_in_the_same_folder_is_refused(study):
