@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from adamlab.claims import CLAIMS, PAPERS, Claim, Judgement, judge
+from adamlab.claims.evidence import on_a_papers_set
 from adamlab.claims.words import by_seed, decisive, describe
 from adamlab.command import Parser, run_main
 from adamlab.files import write_whole
@@ -117,8 +118,8 @@ def make_study(name: str, runs: list[Run], judgements: list[Judgement]) -> Study
     with rc_context(style.RC):
         pictures = [make_picture(name, figure, verdicts) for name, figure in compose(runs).items()]
     notes = []
-    if runs[0].config.dataset not in ("cifar10", "cifar100", "imagenet2012"):
-        notes.append("This is not a data set of the papers: no claim is judged by it.")
+    if not on_a_papers_set(runs[0].config):
+        notes.append("The paper did not train on this data set: no claim is judged by it.")
     if runs[0].config.protocol.evaluate_on != "test":
         notes.append("Tuning, evaluated on held-out training images: no test image was seen, no claim is judged by it.")
     told = [table for table in numbers.tables(runs) if table.rows]

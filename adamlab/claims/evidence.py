@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from adamlab.analysis.sensitivity import Floats, clip
-from adamlab.config import PROTOCOLS, Protocol
+from adamlab.config import PROTOCOLS, Protocol, RunConfig
 from adamlab.records import Run
 
 LEVEL = 0.95
@@ -74,6 +74,11 @@ class Study(NamedTuple):
         return f"reduced: {model}{self.protocol.train_images:,} images, {self.protocol.epochs} epochs{rounded}"
 
 
+def on_a_papers_set(config: RunConfig) -> bool:
+    """Whether the paper that the run's kind of study is from trained on this data set."""
+    return config.dataset in (CLASSES if config.protocol.schedule == "phases" else ("cifar10",))
+
+
 def split(name: str, runs: Iterable[Run]) -> list[Study]:
     """The studies in one results folder. What is not on a paper's data set, tuning, and variants are left out."""
     studies: dict[tuple[Protocol, str | None, str, str], list[Run]] = {}
@@ -81,8 +86,7 @@ def split(name: str, runs: Iterable[Run]) -> list[Study]:
         config, protocol = run.config, run.config.protocol
         own = all(getattr(config, choice) in values for choice, values in OWN.items())
         phased = protocol.schedule == "phases"
-        papers = config.dataset in (CLASSES if phased else ("cifar10",))
-        if not papers or protocol.evaluate_on != "test" or not own or not run.outcome:
+        if not on_a_papers_set(config) or protocol.evaluate_on != "test" or not own or not run.outcome:
             continue
         shared = replace(protocol, batch_size=1) if phased else protocol
         key = (shared, config.model if phased else None, config.dataset, config.precision)

@@ -57,7 +57,9 @@ GRID = {
 }
 
 
-def madan(out: Path, changed=None, seeds=SEEDS, protocol=PROTOCOLS["paper"], only=None, **variant) -> list[Run]:
+def madan(
+    out: Path, changed=None, seeds=SEEDS, protocol=PROTOCOLS["paper"], only=None, dataset="cifar10", **variant
+) -> list[Run]:
     """Writes the whole sensitivity study, or `only` what is changed.
 
     Args:
@@ -70,7 +72,7 @@ def madan(out: Path, changed=None, seeds=SEEDS, protocol=PROTOCOLS["paper"], onl
     for model, name, value in settings if only is None else only:
         hyper = replace(Hyperparameters(), **({name: value} if name else {}))
         for seed in seeds:
-            config = RunConfig("cifar10", model, protocol, hyper, seed, **variant)
+            config = RunConfig(dataset, model, protocol, hyper, seed, **variant)
             runs.append(write_run(out, config, _curves(config, *table.get((model, name, value), USUAL))))
     return runs
 
