@@ -162,8 +162,7 @@ class StreamFeed:
         """
         plan, self._epoch = self._plan, epoch
         # By the whole batch: a run is continued at a whole chunk, perhaps by another number of processes.
-        batch = plan.share * jax.process_count()
-        size = chunk_size(plan.steps, MAX_CHUNK_BYTES // (batch * int(np.prod(self.image_shape))))
+        size = chunk_size(plan.steps, MAX_CHUNK_BYTES // (plan.batch_size * int(np.prod(self.image_shape))))
         seeds = augmentation_seeds(plan.seed, epoch, plan.steps)
 
         def make(first: int) -> Chunk:
