@@ -124,8 +124,10 @@ def hold(folder: Path) -> Iterator[None]:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise Held(f"{folder} is being worked on by {file.read() or 'another process'}") from None
+            except OSError as error:  # a file system without locks
+                raise WriteError(f"cannot lock {path}: {error.strerror}") from None
             # Its last holder may have removed the file between our opening and our locking it.
-            if not path.exists() or path.stat().st_ino != os.fstat(descriptor).st_ino:
+            if not _is_open_as(path, descriptor):
                 continue
             try:
                 # Past the file's buffer, which closing would try to write once more.
@@ -136,9 +138,19 @@ def hold(folder: Path) -> Iterator[None]:
             try:
                 yield
             finally:
-                with suppress(OSError):  # the folder may be gone, or the disk read-only by now; the lock ends anyway
-                    path.unlink()
+                # The folder may be gone, made anew and another's, or the disk read-only by now; the lock ends anyway.
+                with suppress(OSError):
+                    if _is_open_as(path, descriptor):
+                        path.unlink()
             return
+
+
+def _is_open_as(path: Path, descriptor: int) -> bool:
+    """Whether the path still names the file that is open."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def _checksum(content: dict[str, Any]) -> str:

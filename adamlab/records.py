@@ -14,14 +14,15 @@ Nothing here knows JAX: figures and tables are made on machines that never train
 
 import json
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adamlab.config import RunConfig, difference, flatten
 from adamlab.files import RecordsError, make_folder, seal, set_aside, unseal, unwritable, write_whole
-from adamlab.hyperparameters import ConfigError
+from adamlab.hyperparameters import ConfigError, Hyperparameters
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,6 +95,23 @@ def find_run(folder: Path, config: RunConfig) -> Run | None:
         return read_run(folder)
     except Damaged:
         return None
+
+
+def check_comparable(out: Path, configs: Iterable[RunConfig]) -> None:
+    """Raises RecordsError where a study holds runs that differ in more than a study varies: a curve would mix both."""
+
+    def common(config: RunConfig) -> RunConfig:
+        batch_size = {"batch_size": 1} if config.protocol.schedule == "phases" else {}
+        varied = {"hyperparameters": Hyperparameters(), "optimizer": "adam", "seed": 0, "trace_every": 0}
+        cut = {"microbatch": None, "norm_group": None}
+        return replace(config, protocol=replace(config.protocol, **batch_size), **varied, **cut)
+
+    for folder, ours in {out / study_name(config) / config.model: common(config) for config in configs}.items():
+        for path in sorted(folder.glob("*/*/config.json")):
+            with suppress(Damaged):  # its own study repairs it
+                theirs = common(_read_config(path.parent)["config"])
+                if theirs != ours:
+                    raise RecordsError(f"{folder} holds other runs ({difference(ours, theirs)}); choose another --out")
 
 
 def open_run(
@@ -237,7 +255,14 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise Damaged(path, "it is missing") from None
     except OSError as error:
         raise RecordsError(f"cannot read {path}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError, ConfigError) as error:
+    except ConfigError as error:
+        # The checksum is right, so this is what was written. Schema 1 has none to tell.
+        if content["schema"] > 1:
+            raise RecordsError(
+                f"{path} is of another version of this program ({error}); choose another --out"
+            ) from None
+        raise Damaged(path, error) from None
+    except (ValueError, KeyError, TypeError) as error:
         raise Damaged(path, error) from None
 
 
@@ -251,7 +276,10 @@ def _read_lines(path: Path, schema: int) -> tuple[list[dict[str, Any]], str, boo
     """A run's metrics up to the first damaged line, what is wrong with that, and whether it is a torn last one."""
     if not path.exists():
         return [], "it is missing" if schema > 1 else "", False
-    *whole, rest = path.read_bytes().split(b"\n")
+    try:
+        *whole, rest = path.read_bytes().split(b"\n")
+    except OSError as error:
+        raise RecordsError(f"cannot read {path}: {error.strerror}") from None
     lines = []
     for number, text in enumerate([*whole, rest] if rest else whole, start=1):
         try:

@@ -17,6 +17,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -126,7 +127,12 @@ def compare_studies(names: list[str], options: argparse.Namespace) -> dict[str, 
             row = {"cold": study(name, 1, cache, arguments), "warm": study(name, 1, cache, arguments)}
             row["warm, two processes"] = study(name, 2, cache, arguments)
         if options.peer == "torch":
-            row["torch"] = torch_study(name, dataset, PROTOCOLS[options.protocol])
+            protocol = PROTOCOLS[options.protocol]
+            # Cut to the data set, as the study is.
+            train_images = min(protocol.train_images, dataset.train_size)
+            test_images = min(protocol.test_images, dataset.test_size)
+            cut = replace(protocol, train_images=train_images, test_images=test_images)
+            row["torch"] = torch_study(name, dataset, cut)
         results[name] = {label: round(seconds, 1) for label, seconds in row.items()}
         print(f"{name:12}" + "   ".join(f"{label} {seconds:.1f} s" for label, seconds in row.items()), flush=True)
     return results

@@ -70,10 +70,12 @@ def machine() -> dict[str, Any]:
 def write(path: Path | None, results: dict[str, Any]) -> None:
     """Writes a benchmark's results, with the machine, as JSON; nothing where no path was given."""
     if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps({"machine": machine()} | results, indent=2) + "\n")
 
 
 def _processor() -> str:
     cpuinfo = Path("/proc/cpuinfo")
-    names = [line.split(": ")[1] for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []  # Linux has it
+    names = [line.split(": ")[1] for line in lines if line.startswith("model name")]
     return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores"

@@ -9,6 +9,7 @@ from statistics import mean, stdev
 from rich.console import Console
 from rich.table import Table
 
+from adamlab.claims.evidence import LARGE_BATCH
 from adamlab.config import RunConfig
 from adamlab.hyperparameters import OPTIMIZERS
 from adamlab.records import Run, find_run, run_folder
@@ -32,7 +33,7 @@ def print_cells(console: Console, out: Path, configs: Sequence[RunConfig]) -> No
         table.add_column(f"batch {batch_size:,}", justify="right")
     for line in lines:
         table.add_row(_label(line, lines), *(_cell_text(cells.get((line, size), []), dataset) for size in batch_sizes))
-    if protocol.name != "lawn-paper":
+    if (configs[0].model, protocol.train_images, protocol.epochs) != LARGE_BATCH.get(dataset):
         trained = "ResNet-50, all of ImageNet and 90" if protocol.image_size else "VGG-19, all of CIFAR and 300"
         table.caption, table.caption_justify = f"The paper's numbers are for {trained} epochs.", "left"
     console.print(table)

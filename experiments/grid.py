@@ -46,14 +46,16 @@ def run_grid(
       engine: Where to train; None for in this process or job, one run after the other.
 
     Raises:
-      RecordsError: A folder holds another configuration. Nothing has been trained then.
+      RecordsError: A folder holds another configuration, or the study runs of another protocol. Nothing has been
+        trained then.
       WriteError: The disk failed. What was recorded before is there.
       SystemExit: With status 1, after the last run: some failed on the engine.
     """
     folders = {config: records.run_folder(out, config) for config in configs}
-    if leads():
+    if leads():  # refuses what is another's before anything is trained
         for config, folder in folders.items():
-            records.find_run(folder, config)  # refuses what is another's before anything is trained
+            records.find_run(folder, config)
+        records.check_comparable(out, configs)
     if engine is not None:
         _launch(engine, folders, dataset, out, display, execution)
         return
@@ -175,7 +177,7 @@ def _load(execution: Execution, name: str) -> Dataset:
 
 def describe(dataset: Dataset, devices: Devices) -> dict[str, Any]:
     """The provenance of what this process trains on a data set."""
-    origin = provenance(devices.describe())
+    origin = provenance(devices.describe()) | {"classes": dataset.num_classes}
     if dataset.note:  # such as that these are not the images that were asked for
         origin["note"] = dataset.note
     return origin

@@ -149,11 +149,13 @@ def batch_sizes(arguments: argparse.Namespace, dataset: str, scale: str) -> tupl
 def main() -> None:
     """Trains the cells, prints the paper's table beside ours, draws the figures."""
     arguments = parse_arguments()
-    engine = choose_engine(arguments.launcher, arguments.slurm)
+    engine = choose_engine(arguments.launcher, arguments.slurm, arguments.devices)
     execution = make_execution(arguments)
     execution.prepare()
     # Everything that can be refused is refused before the heavy imports; from here on it takes seconds.
-    make_configs(arguments, arguments.dataset, Protocol("unknown", 10**9, 1, epochs=10**6, schedule="phases"))
+    # Which batches a microbatch must divide is known where they are given.
+    known = arguments if arguments.batch_size else argparse.Namespace(**(vars(arguments) | {"microbatch": None}))
+    make_configs(known, arguments.dataset, Protocol("unknown", 10**9, 1, epochs=10**6, schedule="phases"))
 
     from rich.console import Console
 
@@ -164,7 +166,7 @@ def main() -> None:
     from experiments.grid import run_grid
     from plots.large_batch import draw
 
-    devices = join_devices(arguments, execution)
+    devices = join_devices(arguments, execution, engine)
     console = Console(highlight=False, soft_wrap=True, quiet=not leads())
     dataset = execution.load(arguments.dataset)
     keep_compilations()

@@ -46,6 +46,7 @@ class Engine(Protocol):
     """Ray or SLURM, as a grid sees it."""
 
     name: str
+    gpus: int  # that a run gets, where there are any
 
     def accelerator(self) -> str | None:
         """What the runs will train on; None where that is CPUs."""
@@ -65,8 +66,8 @@ class Engine(Protocol):
         ...
 
 
-def choose_engine(launcher: str, slurm: str | None) -> Engine | None:
-    """The engine of `--launcher` and `--slurm`; None for `local`: this process trains.
+def choose_engine(launcher: str, slurm: str | None, devices: int | None = None) -> Engine | None:
+    """The engine of `--launcher`, `--slurm` and `--devices`; None for `local`: this process trains.
 
     Raises:
       ConfigError: The engine is not installed or not here, or `--slurm` says nothing that it knows.
@@ -78,18 +79,19 @@ def choose_engine(launcher: str, slurm: str | None) -> Engine | None:
     package = {"ray": "ray", "slurm": "submitit"}[launcher]
     if find_spec(package) is None:
         raise ConfigError(f"--launcher={launcher} needs the package {package}: uv sync --extra {launcher}")
-    return Ray() if launcher == "ray" else Slurm(slurm)
+    return Ray(devices or 1) if launcher == "ray" else Slurm(slurm)
 
 
 class Ray:
     """Ray at the address in RAY_ADDRESS, or one that is started on this machine for the study.
 
-    One task per run: on a GPU of its own where there are any, else on as many CPU cores as the smallest node has.
+    One task per run: on GPUs of its own where there are any, else on as many CPU cores as the smallest node has.
     """
 
     name = "ray"
 
-    def __init__(self) -> None:
+    def __init__(self, gpus: int = 1) -> None:
+        self.gpus = gpus
         self.address = os.environ.get("RAY_ADDRESS", "local")
 
     def accelerator(self) -> str | None:
@@ -103,7 +105,7 @@ class Ray:
 
         nodes = self._nodes()
         cores = int(min((node["CPU"] for node in nodes if "CPU" in node), default=1))
-        need: dict[str, Any] = {"num_gpus": 1} if self.accelerator() else {"num_cpus": cores}
+        need: dict[str, Any] = {"num_gpus": self.gpus} if self.accelerator() else {"num_cpus": cores}
         takes = ", ".join(f"{name}={count}" for name, count in need.items())
         say(f"{len(jobs)} runs go to Ray ({self.address}), {takes} for each; nodes: {len(nodes)}")
         # Retried when a process or node dies. An error of Python is not: a job returns it.
@@ -156,6 +158,7 @@ class Slurm:
         self.parameters = _parse_slurm(text or "")
         self.cluster = self.parameters.pop("cluster", "slurm")
         choose("--slurm: cluster", self.cluster, ("slurm", "local"))
+        self.gpus = self.parameters.get("gpus_per_node") or 1
         self.name = "slurm" if self.cluster == "slurm" else "submitit local"
         if "timeout_min" not in self.parameters:
             raise ConfigError("--launcher=slurm needs the minutes that a job may take, such as --slurm=timeout_min=240")

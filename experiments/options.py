@@ -10,7 +10,7 @@ from adamlab.config import PHOTOGRAPHS, PROTOCOLS, Protocol, check_division, ove
 from adamlab.data import NAMES, Dataset, StreamDataset
 from adamlab.hyperparameters import ConfigError, choose
 from experiments.execution import Execution
-from experiments.launch import LAUNCHERS, SLURM_PARAMETERS
+from experiments.launch import LAUNCHERS, SLURM_PARAMETERS, Engine
 
 
 def add_common_options(parser: Parser, seeds: int = 1) -> None:
@@ -97,15 +97,19 @@ def make_execution(arguments: argparse.Namespace) -> Execution:
     if arguments.launcher != "local":
         if arguments.vmap > 1:
             raise ConfigError(f"--vmap is for --launcher=local, got --launcher={arguments.launcher}")
-        if arguments.coordinator is not None:
-            raise ConfigError(f"--coordinator is for --launcher=local, got --launcher={arguments.launcher}")
+        for name in ("coordinator", "num_processes", "process_id"):
+            if getattr(arguments, name) is not None:
+                option = f"--{name.replace('_', '-')}"
+                raise ConfigError(f"{option} is for --launcher=local, got --launcher={arguments.launcher}")
+        if arguments.devices is not None and arguments.devices < 1:
+            raise ConfigError(f"--devices must be at least 1, got {arguments.devices}")
         if arguments.batch_norm == "local" and arguments.devices is None:
             raise ConfigError(f"--batch-norm=local with --launcher={arguments.launcher} needs --devices=N, got none")
     names = [field.name for field in fields(Execution)]
     return Execution(**{name: getattr(arguments, name) for name in names})
 
 
-def join_devices(arguments: argparse.Namespace, execution: Execution) -> int:
+def join_devices(arguments: argparse.Namespace, execution: Execution, engine: Engine | None) -> int:
     """How many devices a run has; this process joins the job's others first, where there are any.
 
     With an engine they are elsewhere, and JAX is not started here.
@@ -113,8 +117,8 @@ def join_devices(arguments: argparse.Namespace, execution: Execution) -> int:
     Raises:
       ConfigError: There are no such devices, or the other processes cannot be joined.
     """
-    if arguments.launcher != "local":
-        return arguments.devices or 1
+    if engine is not None:
+        return arguments.devices or engine.gpus
     from adamlab.training.cluster import join
 
     join(arguments.coordinator, arguments.num_processes, arguments.process_id)

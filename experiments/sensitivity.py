@@ -152,7 +152,7 @@ def main() -> None:
     if arguments.report:
         report(arguments.out)
         return
-    engine = choose_engine(arguments.launcher, arguments.slurm)
+    engine = choose_engine(arguments.launcher, arguments.slurm, arguments.devices)
     execution = make_execution(arguments)
     execution.prepare()
     # Everything that can be refused is refused before the heavy imports; from here on it takes seconds.
@@ -168,7 +168,7 @@ def main() -> None:
     from experiments.tables import print_tables
     from plots.sensitivity import draw
 
-    devices = join_devices(arguments, execution)
+    devices = join_devices(arguments, execution, engine)
     console = Console(highlight=False, soft_wrap=True, quiet=not leads())
     dataset = execution.load(arguments.dataset)
     keep_compilations()

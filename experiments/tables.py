@@ -41,8 +41,8 @@ def print_tables(
 def make_table(model: str, optimizer: str, parameter: str, rows: dict[float, list[Run]]) -> Table:
     """One row per value of the parameter, from the runs (one per seed) with that value.
 
-    Of a value with a run that diverged, or that another process is still at, this is said; its numbers are those of
-    its last epochs, and it is never the best.
+    Of a value with a run that diverged, or that another process is still at, this is said; its numbers are those of the
+    runs that finished, and it is never the best.
     """
     seeds = max(len(runs) for runs in rows.values())
     spread = f", mean ± standard deviation of {seeds} seeds" if seeds > 1 else ""
@@ -73,8 +73,8 @@ def _others(runs: list[Run]) -> Counter[str]:
 
 
 def _last(runs: list[Run], metric: str) -> list[float]:
-    """The metric after the last epoch of each run that has one."""
-    return [run.epochs[-1][metric] for run in runs if run.epochs]
+    """The metric after the last epoch of each run that finished."""
+    return [run.epochs[-1][metric] for run in runs if run.ending == "finished"]
 
 
 def _cell(values: list[float], text: str, best: bool) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
+from adamlab.claims.lawn import best
 from adamlab.config import RunConfig
 from adamlab.hyperparameters import OPTIMIZERS
 from adamlab.records import Run
@@ -39,10 +40,9 @@ def final(runs: Sequence[Run], metric: str) -> list[float]:
     return [run.epochs[-1][metric] for run in runs if run.ending == "finished"]
 
 
-def quality(runs: Sequence[Run]) -> float:
-    """The mean accuracy of a setting's seeds, 0 for each that diverged; -1 while none has ended."""
-    ended = [run for run in runs if run.outcome]
-    return sum(final(ended, "test_accuracy")) / len(ended) if ended else -1
+def quality(runs: Sequence[Run]) -> tuple[int, float]:
+    """By which settings of a cell are ranked, in figures as by the claims: seeds that ended, then mean accuracy."""
+    return best({run.config.seed: run for run in runs if run.outcome})
 
 
 def select(runs: Sequence[Run], configs: Collection[RunConfig] | None = None) -> tuple[dict[Cell, list[Run]], bool]:
@@ -53,8 +53,8 @@ def select(runs: Sequence[Run], configs: Collection[RunConfig] | None = None) ->
       configs: What to choose among; None for all.
 
     Returns:
-      For each cell the runs of one setting, one per seed: of several, that with the best mean accuracy; and whether
-      there were several.
+      For each cell the runs of one setting, one per seed: of several, the best one by `quality`; and whether there
+      were several.
     """
     settings: dict[Cell, dict[RunConfig, list[Run]]] = defaultdict(lambda: defaultdict(list))
     wanted = None if configs is None else set(configs)
@@ -73,7 +73,7 @@ def select_free_epochs(runs: Sequence[Run]) -> tuple[dict[Cell, dict[float, list
 
     Returns:
       The cells with at least two values. Of several settings, that with most values and, among those, that with the
-      best of all mean accuracies; and whether there were several.
+      best cell by `quality`; and whether there were several.
     """
     groups: dict[Cell, dict[RunConfig, dict[float, list[Run]]]] = defaultdict(
         lambda: defaultdict(lambda: defaultdict(list))

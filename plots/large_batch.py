@@ -35,6 +35,8 @@ def compose(runs: list[Run], configs: Collection[RunConfig] | None = None) -> "d
     """
     from plots import final, flattening
 
+    if runs[0].config.protocol.schedule != "phases":
+        return {}  # a sensitivity study's
     traced = [run for run in runs if flattening.traced(run)]
     figures = {
         "figure1-batch-size": final.compose_batch_size(*select(runs, configs)),
@@ -51,7 +53,7 @@ def draw(results: Path, out: Path | None = None, configs: Collection[RunConfig] 
       out: Where figures go, each study's where the study lies below `results`; by default into a folder `figures` of
         the study itself.
       configs: The runs of figure 1 and of loss flattening. Where they, or by default all runs, have several settings
-        of one optimizer at one batch size, the one with the best mean accuracy is drawn, and the heading says so.
+        of one optimizer at one batch size, one is drawn, as `plots.cells.quality` ranks them, and the heading says so.
 
     Returns:
       The files written, a PNG and an SVG per figure; none if there is nothing to compare.

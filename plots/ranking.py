@@ -20,7 +20,7 @@ from adamlab.analysis.sensitivity import (
     main_effect_shares,
     noise_normalised_range,
 )
-from adamlab.claims.evidence import CLASSES
+from adamlab.claims.evidence import guess
 from adamlab.hyperparameters import MAGNITUDE, OPTIMIZERS
 from adamlab.records import Run
 from plots import style
@@ -75,8 +75,7 @@ def curves(runs: list[Run], model: str, optimizer: str, metric: str) -> dict[str
             continue
         shown = [ended[value][seed] for value in values for seed in seeds]
         losses = [run.epochs[-1][metric] if run.ending == "finished" else math.inf for run in shown]
-        guess = math.log(CLASSES.get(shown[0].config.dataset, 10))
-        table = clip(losses, guess).reshape(len(values), len(seeds))
+        table = clip(losses, guess(shown[0])).reshape(len(values), len(seeds))
         positions = [coordinate(parameter, value) for value in values]
         found[parameter] = Curve(values, positions, table, values.index(default), shown)
     return found

@@ -50,7 +50,7 @@ class Picture(NamedTuple):
       title: Its heading.
       alt: What it shows, for who does not see it.
       source: The image as a data URI, with its size in pixels.
-      claims: What a paper says of it, with the verdict of this study.
+      claims: What a paper says of it, with the verdict and, where there are several, what that is of.
     """
 
     title: str
@@ -58,7 +58,7 @@ class Picture(NamedTuple):
     source: str
     width: int
     height: int
-    claims: list[tuple[Claim, str]]
+    claims: list[tuple[Claim, str, str]]
 
 
 class Study(NamedTuple):
@@ -81,7 +81,7 @@ def compose(runs: list[Run]) -> "dict[str, Figure]":
     return (large_batch.compose if runs[0].config.protocol.schedule == "phases" else sensitivity.compose_all)(runs)
 
 
-def make_picture(name: str, figure: "Figure", verdicts: dict[str, str]) -> Picture:
+def make_picture(name: str, figure: "Figure", judgements: list[Judgement]) -> Picture:
     """The figure as a PNG of 128 colours, a third of a full one's size."""
     from PIL import Image
 
@@ -94,8 +94,14 @@ def make_picture(name: str, figure: "Figure", verdicts: dict[str, str]) -> Pictu
     title, *notes = (plain(text.get_text()) for text in figure.texts)
     panels = dict.fromkeys(plain(axes.get_title()) for axes in figure.axes if axes.get_title())
     alt = f"{title}. {' '.join(notes)}. Panels: {'; '.join(panels)}. The tables below have the numbers."
-    said = next((names for start, names in SAID.items() if name == start or name.startswith(f"{start}-plain")), ())
-    claims = [(claim, verdicts.get(claim.name, "not run")) for claim in CLAIMS if claim.name in said]
+    start, model = name, ""
+    if name.startswith("figure-flattening"):  # of one network each, where there are several
+        start, model = "figure-flattening", name.removeprefix("figure-flattening").lstrip("-")
+    claims = []
+    for claim in (claim for claim in CLAIMS if claim.name in SAID.get(start, ())):
+        found = [j for j in judgements if j.claim == claim and model in ("", j.study.model)]
+        several = [(claim, j.verdict, j.study.scope) for j in found]
+        claims += several if len(several) > 1 else [(claim, found[0].verdict if found else "not run", "")]
     return Picture(title, alt, source, image.width, image.height, claims)
 
 
@@ -114,9 +120,8 @@ def make_study(name: str, runs: list[Run], judgements: list[Judgement]) -> Study
 
     from plots import numbers, style
 
-    verdicts = {judgement.claim.name: judgement.verdict for judgement in judgements}
     with rc_context(style.RC):
-        pictures = [make_picture(name, figure, verdicts) for name, figure in compose(runs).items()]
+        pictures = [make_picture(name, figure, judgements) for name, figure in compose(runs).items()]
     notes = []
     if not on_a_papers_set(runs[0].config):
         notes.append("The paper did not train on this data set: no claim is judged by it.")

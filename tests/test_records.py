@@ -1,7 +1,9 @@
 """A run's folder: what is written is what is read, a torn line is dropped, another configuration is refused."""
 
+import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -87,6 +89,43 @@ def test_another_schema_is_refused(folder):
         records.read_run(folder)
 
 
+def test_an_intact_record_of_another_version_is_refused_and_left_alone(folder):
+    """A field that this version does not know: nothing is damaged, and nothing may be trained over it."""
+    content = unseal((folder / "config.json").read_text())
+    content["config"]["momentum"] = 0.9
+    (folder / "config.json").write_text(json.dumps(seal(content)))
+    before = sorted((path.name, path.read_bytes()) for path in folder.iterdir())
+    for attempt in (records.read_run, lambda f: records.find_run(f, CONFIG), lambda f: records.open_run(f, CONFIG, {})):
+        with pytest.raises(RecordsError, match=r"config.json is of another version of this program .*momentum"):
+            attempt(folder)
+    assert sorted((path.name, path.read_bytes()) for path in folder.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"protocol": replace(CONFIG.protocol, epochs=3)}, "epochs 3 here, 2 there"),
+        ({"precision": "bf16"}, "precision bf16 here, float32 there"),
+        ({"seed": 1, "optimizer": "adam_lawn", "trace_every": 1, "microbatch": 10}, None),
+        ({"model": "resnet34", "precision": "bf16"}, None),
+    ],
+)
+def test_a_study_takes_what_a_figure_may_draw_together(folder, tmp_path, change, said):
+    other = replace(CONFIG, hyperparameters=replace(CONFIG.hyperparameters, alpha=0.5), **change)
+    if said is None:
+        records.check_comparable(tmp_path, [other])
+    else:
+        with pytest.raises(RecordsError, match=rf"digits-smoke/plain20 holds other runs \({said}\)"):
+            records.check_comparable(tmp_path, [other])
+
+
+def test_what_cannot_be_read_is_one_line(folder):
+    (folder / "metrics.jsonl").unlink()
+    (folder / "metrics.jsonl").mkdir()
+    with pytest.raises(RecordsError, match=r"cannot read .*metrics.jsonl: Is a directory"):
+        records.read_run(folder)
+
+
 def test_load_gives_one_row_per_run_and_epoch(tmp_path):
     settings = [Hyperparameters(), Hyperparameters(alpha=0.1), Hyperparameters(beta1=0.5)]
     for hyperparameters in settings:
@@ -156,3 +195,24 @@ def test_a_run_belongs_to_one_process_until_it_ends_even_by_a_kill(tmp_path):
     with hold(tmp_path):
         assert (tmp_path / "lock").read_text().startswith(f"process {os.getpid()} on ")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_was_deleted_and_is_anothers_keeps_its_lock(tmp_path):
+    folder = tmp_path / "run"
+    with hold(folder):
+        shutil.rmtree(folder)
+        second = subprocess.Popen([sys.executable, "-c", HOLDER, folder], stdout=subprocess.PIPE, text=True)
+        assert second.stdout.readline() == "held\n"
+    with second:
+        with pytest.raises(Held, match=rf"by process {second.pid} on "), hold(folder):
+            raise AssertionError("held twice")
+        second.kill()
+
+
+def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch):
+    def refuse(*arguments):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(RecordsError, match=r"cannot lock .*lock: No locks available"), hold(tmp_path):
+        raise AssertionError("held")

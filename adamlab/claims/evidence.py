@@ -176,9 +176,14 @@ def only_if(condition: bool, why: str, numbers: Sequence[Number]) -> list[Number
     return [number if condition else replace(number, samples=(), runs=(), why=why) for number in numbers]
 
 
+def classes(run: Run) -> int:
+    """How many classes the run's data set has. Older records do not say it: digits', then."""
+    return run.provenance.get("classes") or CLASSES.get(run.config.dataset, 10)
+
+
 def guess(run: Run) -> float:
     """The loss of a guess, in nats: that of a run which diverged."""
-    return math.log(CLASSES[run.config.dataset])
+    return math.log(classes(run))
 
 
 def training_curve(run: Run) -> Floats:
@@ -226,4 +231,4 @@ def test_loss(run: Run) -> float:
 
 def accuracy(run: Run) -> float:
     """Test accuracy after the last epoch, in percent; a guess's where the run diverged."""
-    return 100 * run.epochs[-1]["test_accuracy"] if run.ending == "finished" else 100 / CLASSES[run.config.dataset]
+    return 100 * run.epochs[-1]["test_accuracy"] if run.ending == "finished" else 100 / classes(run)

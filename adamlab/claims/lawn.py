@@ -138,12 +138,13 @@ def early_less_later(*runs: Run) -> float:
 
 
 def free_phases(study: Study, batch_size: int) -> dict[float, Seeds]:
-    """Adam-LAWN's runs by E_free, equal in all else: of several such lines, the longest."""
+    """Adam-LAWN's runs by E_free, equal in all else: of several such lines the longest, then the best."""
     lines: dict[RunConfig, dict[float, Seeds]] = defaultdict(dict)
     for config, seeds in settings(study, "adam_lawn", batch_size).items():
         others = replace(config, hyperparameters=replace(config.hyperparameters, free_epochs=0.0))
         lines[others][config.hyperparameters.free_epochs] = seeds
-    return dict(sorted(max(lines.values(), key=len, default={}).items()))
+    chosen = max(lines.values(), key=lambda line: (len(line), max(map(best, line.values()))), default={})
+    return dict(sorted(chosen.items()))
 
 
 def l7(study: Study) -> list[Number]:

@@ -23,6 +23,7 @@ import orbax.checkpoint as ocp
 
 from adamlab.config import RunConfig, difference
 from adamlab.files import RecordsError, WriteError, seal, unseal, write_whole
+from adamlab.hyperparameters import ConfigError
 
 SCHEMA = 1
 MANIFEST = "manifest.json"
@@ -184,7 +185,10 @@ def _verify(path: Path, config: RunConfig) -> Position:
         raise ValueError(f"{path / MANIFEST} is damaged ({error})") from None
     if content["schema"] != SCHEMA:
         raise RecordsError(f"{path} has schema {content['schema']}, this version reads {SCHEMA}; delete it")
-    theirs = RunConfig.from_dict(content["config"])
+    try:
+        theirs = RunConfig.from_dict(content["config"])
+    except ConfigError as error:  # the checksum is right, so this is what was written
+        raise RecordsError(f"{path} is of another version of this program ({error}); delete {path.parent}") from None
     if theirs != config:
         raise RecordsError(f"{path} is of another configuration ({difference(config, theirs)}); delete it")
     for name, digest in content["files"].items():

@@ -108,14 +108,16 @@ class Group:
             self.positions = [Position(self.epochs, tuple(values), elapsed) for values in losses]
             after_chunk(len(losses[0]), float(np.mean(rows[sorted(self.running)])))
 
-    def record(self, place: int, loss: float, accuracy: float, seconds: float, probe: Arrays) -> dict[str, Any]:
+    def record(
+        self, place: int, loss: float, accuracy: float, seconds: float, feed: ArrayFeed | StreamFeed
+    ) -> dict[str, Any]:
         """A run's record of the epoch whose steps are done: as `train` yields it.
 
         Args:
           place: Which.
           loss, accuracy: Of its evaluation.
           seconds: That it took.
-          probe: What a traced run is measured on.
+          feed: Has what a traced run is measured on.
         """
         config, position = self.configs[place], self.positions[place]
         images = config.protocol.steps_per_epoch * config.protocol.batch_size
@@ -128,7 +130,7 @@ class Group:
             "images_per_second": round(images / position.seconds, 1),
         }
         if config.trace_every and record["epoch"] % config.trace_every == 0:
-            record |= _trace(self.program.trace, self.state_of(place), probe)
+            record |= _trace(self.program.trace, self.state_of(place), feed.probe)
         return record
 
 

@@ -110,7 +110,7 @@ def train_together(
         seconds = time.perf_counter() - started
         for place in sorted(group.running):
             if np.isfinite(losses[place]):
-                yield place, group.record(place, losses[place], accuracies[place], seconds, feed.probe)
+                yield place, group.record(place, losses[place], accuracies[place], seconds, feed)
             else:
                 yield group.drop(place, protocol.steps_per_epoch)
         group.positions = [Position(group.epochs + 1)] * len(configs)

@@ -161,6 +161,14 @@ def test_the_papers_number_stands_beside_mean_standard_error_and_n(tmp_path):
     assert "SGD, batch 256: alpha 0.1, beta1 0.9, weight_decay 0.0005, warmup_epochs 10 (literature: " in text
 
 
+def test_the_papers_number_is_said_to_be_of_another_network_or_longer_training(tmp_path):
+    (papers, *_) = configs_of("--optimizer=sgd", "--batch-size=256")
+    shorter = replace(papers, seed=1, protocol=replace(papers.protocol, epochs=200))
+    for config, said in ((papers, False), (replace(papers, model="resnet34"), True), (shorter, True)):
+        write_run(tmp_path, config, [0.9])
+        assert ("The paper's numbers are" in printed(cell_tables.print_cells, tmp_path, [config])) == said
+
+
 def test_tuning_prints_the_best_setting_first_and_divergence_last(tmp_path):
     protocol = tuning(PROTOCOLS["lawn-laptop"], 50_000)
     settings = [replace(Hyperparameters(), alpha=alpha) for alpha in (0.001, 0.003, 0.01, 0.03)]

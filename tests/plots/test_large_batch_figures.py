@@ -16,6 +16,8 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 
 from adamlab import records
+from adamlab.claims.evidence import Study
+from adamlab.claims.lawn import cell
 from adamlab.config import Protocol, RunConfig
 from adamlab.hyperparameters import OPTIMIZERS
 from plots.flattening import ROWS
@@ -50,7 +52,7 @@ def write_run(out: Path, optimizer: str, batch_size: int, accuracy=0.5, outcome=
     run = {name: changed.pop(name, run[name]) for name in run}
     hyper = replace(OPTIMIZERS[optimizer].defaults, **changed)
     config = RunConfig(
-        protocol=Protocol("lawn-laptop", batch_size=batch_size, **protocol),
+        protocol=Protocol("lawn-laptop", batch_size=batch_size, schedule="phases", **protocol),
         hyperparameters=hyper,
         optimizer=optimizer,
         trace_every=1 if traces else 0,
@@ -125,6 +127,18 @@ def test_batch_sizes_are_the_ticks_and_all_points_are_within_the_axes(tmp_path):
     assert [label.get_text() for label in axes.get_xticklabels()] == ["32", "64", "256", "2,000"]
     assert axes.get_xlim()[0] < 32 < 2000 < axes.get_xlim()[1]
     assert axes.get_ylim()[0] < 10 < 75 < axes.get_ylim()[1]
+
+
+def test_the_setting_with_most_seeds_is_drawn_as_the_claims_judge_it(tmp_path):
+    for seed in range(3):
+        write_run(tmp_path, "sgd", 50, 0.45, seed=seed)
+        write_run(tmp_path, "sgd", 400, 0.45, seed=seed)
+    write_run(tmp_path, "sgd", 50, 0.48, weight_decay=0.1)  # tried once
+    runs = records.read_runs(tmp_path)
+    (axes,) = figures_of(tmp_path)[FIGURE1].axes
+    assert points(axes)["SGD"][0, 1] == pytest.approx(45)
+    judged = cell(Study("study", runs[0].config.protocol, "vgg19", runs), "sgd", 50)
+    assert {run.epochs[-1]["test_accuracy"] for run in judged.values()} == {0.45}
 
 
 def test_one_seed_has_no_bar(tmp_path):

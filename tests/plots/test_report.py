@@ -108,6 +108,23 @@ def test_figures_stand_beside_what_the_paper_says_of_them(page):
     assert re.findall(r"rule-(\w+)", flattening) == ["L7"]
 
 
+def test_a_figure_of_two_networks_has_both_verdicts_and_its_own_network_alone(tmp_path):
+    """L1 is judged for each network; the first figure shows both, that of loss flattening one."""
+    cells = [("adam", False), ("adam_lawn", False), ("adam", True), ("adam_lawn", True)]
+    for run in gupta(tmp_path, only=cells):
+        worse = [line | {"test_accuracy": 1 - line["test_accuracy"]} for line in run.epochs]
+        write_run(tmp_path, replace(run.config, model="vgg19"), worse)
+    page = report.render(gather([tmp_path]))
+    captions = re.findall(r"<figcaption>(.*?)</figcaption>", page, flags=re.DOTALL)
+    first = next(caption for caption in captions if "rule-L1" in caption)
+    assert re.findall(r'class="badge (\S+?)".*?rule-L1.*?\((.*?)\)', first) == [
+        ("reproduced", "reduced: plain20, 2,000 images, 20 epochs"),
+        ("contradicted", "reduced: vgg19, 2,000 images, 20 epochs"),
+    ]
+    flattening = [caption for caption in captions if "rule-L7" in caption]
+    assert [re.findall(r"rule-(\w+)", caption) for caption in flattening] == [["L7"], ["L7"]]
+
+
 def test_other_data_and_tuning_are_said_to_be_no_evidence(tmp_path):
     only = [("plain20", None, None), ("plain20", "alpha", 1e-4)]
     tuning = replace(PROTOCOLS["laptop"], evaluate_on="validation")
