@@ -12,12 +12,14 @@ one hyperparameter at a time, the others at their defaults, on a plain CNN and o
 On a CPU the first one takes 12 minutes on two cores of a 2.8 GHz Xeon (protocol laptop) and ends with plain20 best at
 the default alpha, ResNet-34 fitting fastest at 1e-4 and classifying best at the default.
 
-The paper's text gives the defaults; five alphas in steps of ten, 1e-5, 1e-4 and 1e-3 among them; beta1 from 0.1 over
-0.9 to one that is too high; epsilon up to 1; batch 100, 15 epochs. Inferred: the other values of the grids, the
-sizes of the perturbations, and that a decay rate is perturbed in its distance from 1.
+The paper's text gives the defaults of alpha and beta1; five alphas in steps of ten, 1e-5, 1e-4 and 1e-3 among them;
+beta1 from 0.1 over 0.9 to one that is too high; epsilon up to 1; batch 100, 15 epochs. Inferred: the other defaults,
+Kingma and Ba's; the other values of the grids; the sizes of the perturbations, and that a decay rate is perturbed in
+its distance from 1.
 
 Other optimizers have the grids of Adam around their own defaults, alphas in steps of ten; LAWN's have free_epochs, too.
-The learning rate is constant, as in the paper, also under LAWN. Free phases longer than the training are left out.
+The learning rate is constant, as in the paper's Algorithm 1, also under LAWN. Free phases longer than the training are
+left out.
 
 Trained settings are kept under --out: the same command continues where it was stopped, and the default setting is
 trained once for all parameters.

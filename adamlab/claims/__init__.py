@@ -112,7 +112,7 @@ CLAIMS = (
     Claim("L1", "section 3.1, table 2", "Adam-LAWN generalises better than Adam in every cell.", lawn.l1),
     Claim(
         "L2",
-        "section 3.1, figure 1",
+        "section 3.1, figure 1, table 2",
         "Adam-LAWN loses almost nothing from batch 256 to 10,000, where SGD and Adam lose much more.",
         lawn.l2,
     ),

@@ -70,8 +70,8 @@ def lawn(
       u &\leftarrow \mathrm{inner}(g) \\
       w &\leftarrow r \frac{w + u}{\|w + u\|}
 
-    Neither phase has weight decay in the paper, and the constrained one takes it back: give `inner` none, or let it
-    end at the switch, as `sgd_lawn` does.
+    The paper has weight decay in the free phase of SGD-LAWN alone, and the constrained one takes it back: give `inner`
+    none, or let it end at the switch, as `sgd_lawn` does.
 
     A constraint must have the last word on the parameters: ``lawn(...)`` comes last in an `optax.chain`, around
     whatever scales, clips or averages updates. Right are ``chain(clip_by_global_norm(1.0), lawn(adam(1e-3), ...))``,
@@ -191,7 +191,8 @@ def sgd_lawn(
     """SGD-LAWN: SGD with momentum and weight decay in the free phase, without the decay in the constrained one.
 
     "We retain the tuned value for weight decay of the base SGD optimizer for the free phase of SGD-LAWN" (LAWN
-    paper, section 3.2). As in PyTorch, which the paper ran, it is added to the gradient of every parameter.
+    paper, section 3.2, of ImageNet). As in PyTorch, which the paper ran, it is added to the gradient of every
+    parameter.
 
     Args:
       learning_rate: Step size, or a schedule such as `three_phase_schedule`.

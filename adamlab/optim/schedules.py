@@ -1,7 +1,8 @@
 """The LAWN paper's learning rates (section 3): two phases for an optimizer as it is, three for it under LAWN.
 
-The paper names the phases, and tunes the warm-up's length and the peak; their shapes stand in an appendix of
-arXiv:2108.05839. Our reading: a linear warm-up, a cosine decay to 0 at the last step, a constant free phase.
+The paper counts the phases, and tunes the warm-up's length and the peak; their shapes stand in an appendix of
+arXiv:2108.05839. Our reading, in this order: a constant free phase, a linear warm-up, a cosine decay to 0 at the last
+step.
 """
 
 import jax

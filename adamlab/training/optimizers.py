@@ -51,7 +51,7 @@ class Recipe(NamedTuple):
         )
         decay = optax.add_decayed_weights(h["weight_decay"])
         match self.optimizer:
-            case "adam":  # PyTorch's, which both papers ran, has its weight decay in the gradient
+            case "adam":  # as PyTorch's Adam, weight decay in the gradient: of the LAWN paper our reading
                 return optax.chain(decay, adam(rate, b1, b2, **epsilon))
             case "adam_lawn":
                 return adam_lawn(rate, free_steps, b1, b2, **epsilon)

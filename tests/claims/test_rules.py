@@ -1,5 +1,7 @@
 """Every claim can come out each way, from real folders: as the paper has it, the opposite, in between, not at all."""
 
+from dataclasses import replace
+
 import pytest
 
 from adamlab.claims import CLAIMS, judge
@@ -125,3 +127,16 @@ def test_flattening_is_asked_for_only_once_adam_fits_its_images(tmp_path):
     late = gupta(tmp_path / "late", small)
     assert verdicts(early, "L7") == {"L7": "inconclusive"}
     assert verdicts(late, "L7") == {"L7": "contradicted"}
+
+
+def test_adam_with_weight_decay_says_nothing_of_growth(tmp_path):
+    """It keeps weights small as the constraint does: the paper expects flattening with "no (or mild)" decay."""
+    runs = gupta(tmp_path, changed=OPPOSITES["L7"])
+    assert verdicts(runs, "L7") == {"L7": "contradicted"}
+    decayed = [
+        replace(run, config=replace(run.config, hyperparameters=replace(run.config.hyperparameters, weight_decay=5e-4)))
+        if run.config.optimizer == "adam"
+        else run
+        for run in runs
+    ]
+    assert verdicts(decayed, "L7") == {}
