@@ -54,6 +54,11 @@ class Protocol:
         """Training steps in one epoch."""
         return self.train_images // self.batch_size
 
+    @property
+    def shared(self) -> Self:
+        """What the runs of a study have in common: all, or where they vary the batch all but that, which is 1 then."""
+        return replace(self, batch_size=1) if self.schedule == "phases" else self
+
 
 _LAWN: dict[str, Any] = {"schedule": "phases", "augment": True}
 PROTOCOLS = {

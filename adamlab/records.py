@@ -101,10 +101,9 @@ def check_comparable(out: Path, configs: Iterable[RunConfig]) -> None:
     """Raises RecordsError where a study holds runs that differ in more than a study varies: a curve would mix both."""
 
     def common(config: RunConfig) -> RunConfig:
-        batch_size = {"batch_size": 1} if config.protocol.schedule == "phases" else {}
         varied = {"hyperparameters": Hyperparameters(), "optimizer": "adam", "seed": 0, "trace_every": 0}
         cut = {"microbatch": None, "norm_group": None}
-        return replace(config, protocol=replace(config.protocol, **batch_size), **varied, **cut)
+        return replace(config, protocol=config.protocol.shared, **varied, **cut)
 
     for folder, ours in {out / study_name(config) / config.model: common(config) for config in configs}.items():
         for path in sorted(folder.glob("*/*/config.json")):
@@ -258,9 +257,7 @@ def _read_config(folder: Path) -> dict[str, Any]:
     except ConfigError as error:
         # The checksum is right, so this is what was written. Schema 1 has none to tell.
         if content["schema"] > 1:
-            raise RecordsError(
-                f"{path} is of another version of this program ({error}); choose another --out"
-            ) from None
+            raise RecordsError(f"{path} is of another version of this program ({error})") from None
         raise Damaged(path, error) from None
     except (ValueError, KeyError, TypeError) as error:
         raise Damaged(path, error) from None

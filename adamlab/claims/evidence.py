@@ -85,11 +85,10 @@ def split(name: str, runs: Iterable[Run]) -> list[Study]:
     for run in runs:
         config, protocol = run.config, run.config.protocol
         own = all(getattr(config, choice) in values for choice, values in OWN.items())
-        phased = protocol.schedule == "phases"
         if not on_a_papers_set(config) or protocol.evaluate_on != "test" or not own or not run.outcome:
             continue
-        shared = replace(protocol, batch_size=1) if phased else protocol
-        key = (shared, config.model if phased else None, config.dataset, config.precision)
+        model = config.model if protocol.schedule == "phases" else None
+        key = (protocol.shared, model, config.dataset, config.precision)
         studies.setdefault(key, []).append(run)
     return [Study(name, key[0], key[1], found) for key, found in studies.items()]
 

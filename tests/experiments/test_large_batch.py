@@ -211,6 +211,8 @@ def test_tuning_prints_the_best_setting_first_and_divergence_last(tmp_path):
             "microbatch must divide the batch of 256, such as 64 or 128, got 100",
         ),
         (["--num-processes=2"], "--num-processes and --process-id need --coordinator=host:port, got None"),
+        # 25 divides smoke's batches, not those of the tables.
+        (["--dataset=digits", "--protocol=smoke", "--microbatch=25", "--devices=5"], "--devices must be from 1 to 4"),
         ([*SMALL, "--devices=5"], "--devices must be from 1 to 4; JAX_NUM_CPU_DEVICES makes several of a CPU, got 5"),
         ([*SMALL, "--devices=4"], "batch_size must be a multiple of the 4 devices, such as 48 or 52, got 50"),
     ],

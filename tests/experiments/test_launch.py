@@ -16,7 +16,7 @@ import pytest
 from adamlab import records
 from adamlab.config import PROTOCOLS, RunConfig
 from adamlab.hyperparameters import ConfigError
-from experiments import grid, large_batch, launch, sensitivity
+from experiments import grid, large_batch, launch, options, sensitivity
 from experiments.execution import Execution
 from tests.experiments import processes
 from tests.experiments.processes import ROOT
@@ -138,6 +138,15 @@ def blocked(tmp_path):
     return tmp_path / "file" / "seed=0"
 
 
+def test_a_run_gets_as_many_gpus_as_its_batch_is_split_over():
+    pytest.importorskip("ray")
+    pytest.importorskip("submitit")
+    assert launch.choose_engine("ray", None, 2).gpus == 2
+    slurm = launch.choose_engine("slurm", "cluster=local,timeout_min=9,gpus_per_node=8")
+    arguments = large_batch.parse_arguments(["--launcher=slurm"])
+    assert options.join_devices(arguments, Execution(), slurm) == 8
+
+
 def test_a_task_returns_what_went_wrong(blocked, capsys):
     """One line for the study's display; the traceback goes to the engine's log."""
     task = grid.Task(RunConfig("digits", "plain20", PROTOCOLS["smoke"]), blocked, Execution(), "ray", "")
@@ -190,6 +199,8 @@ def test_slurm_gets_an_array_with_what_was_asked_for(sbatch, tmp_path):
         (["--launcher=slurm", "--slurm=timeout_min=long"], "timeout_min must be a whole number, got 'long'"),
         (["--launcher=slurm", "--slurm=timeout_min=9,cluster=pbs"], "cluster must be one of slurm, local, got 'pbs'"),
         (["--launcher=slurm", "--slurm=timeout_min=9"], "needs sbatch and srun; --slurm=cluster=local"),
+        (["--launcher=ray", "--devices=0"], "--devices must be at least 1, got 0"),
+        (["--launcher=ray", "--num-processes=2"], "--num-processes is for --launcher=local, got --launcher=ray"),
         (["--launcher=ray", "--dataset=digits"], "RAY_ADDRESS must be HOST:PORT of a Ray cluster, or auto"),
     ],
 )

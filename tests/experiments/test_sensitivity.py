@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,11 +12,11 @@ import pytest
 from rich.console import Console
 
 from adamlab import data, records
-from adamlab.config import Protocol
+from adamlab.config import PROTOCOLS, Protocol, RunConfig
 from adamlab.hyperparameters import ConfigError
 from experiments import sensitivity
 from experiments.options import choose_protocol
-from experiments.tables import print_tables
+from experiments.tables import make_table, print_tables
 from plots.sensitivity import draw
 from tests.experiments.processes import ROOT, SMALL, finish, start
 from tests.faults.study import recorded
@@ -74,6 +75,19 @@ def test_another_configuration_in_the_same_folder_is_refused(study):
     assert errors.count("\n") == 1
     assert "epochs 3 here, 2 there" in errors
     assert recorded(out) == before
+
+
+def test_a_diverged_run_is_said_and_not_in_the_mean():
+    def run(seed, loss, outcome):
+        epoch = {"epoch": 1, "train_loss": loss, "test_loss": loss, "test_accuracy": 0.5}
+        config = RunConfig("digits", "plain20", PROTOCOLS["smoke"], seed=seed)
+        return records.Run(Path(), config, {}, [epoch], {"outcome": outcome})
+
+    console = Console(record=True, width=200, file=io.StringIO())
+    runs = [run(0, 1.5, "finished"), run(1, 1.0, "finished"), run(2, 99.0, "diverged")]
+    console.print(make_table("plain20", "adam", "alpha", {1e-3: runs}))
+    # The mean of 1.5 and 1, and their standard deviation, 0.5 / sqrt(2).
+    assert re.search(r"1\.2500 ± 0\.3536 .*default, diverged \(1 of 3\)", console.export_text())
 
 
 def test_results_are_shown_while_another_process_is_at_some_runs(study, tmp_path):

@@ -114,6 +114,16 @@ def test_another_runs_checkpoint_is_refused_and_left_alone(folder, change, said)
     assert len(list(folder.iterdir())) == 2
 
 
+def test_an_intact_checkpoint_of_another_version_is_refused_and_left_alone(folder):
+    path = folder / "7" / "manifest.json"
+    content = unseal(path.read_text())
+    content["config"]["momentum"] = 0.9
+    path.write_text(json.dumps(seal(content)))
+    with pytest.raises(RecordsError, match=rf"{folder}/7 is of another version of this program .*momentum"):
+        Checkpoints(folder).find(CONFIG)
+    assert path.exists()
+
+
 def test_another_schema_is_refused_by_name(folder):
     path = folder / "7" / "manifest.json"
     path.write_text(json.dumps(seal(unseal(path.read_text()) | {"schema": 99})))
