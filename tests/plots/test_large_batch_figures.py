@@ -1,77 +1,23 @@
-"""The large-batch figures: which runs a point stands for, what is read off the axes, what a command line answers."""
+"""The large-batch figures: which runs a point stands for, what is read off the axes."""
 
-import subprocess
-import sys
-from dataclasses import replace
 from itertools import combinations
-from pathlib import Path
 from statistics import mean, stdev
 
 import numpy as np
 import pytest
 from matplotlib import colors
 from matplotlib.axes import Axes
-from matplotlib.collections import PolyCollection
 from matplotlib.container import ErrorbarContainer
-from matplotlib.figure import Figure
 
 from adamlab import records
 from adamlab.claims.evidence import Study
 from adamlab.claims.lawn import cell
-from adamlab.config import Protocol, RunConfig
 from adamlab.hyperparameters import OPTIMIZERS
 from plots.flattening import ROWS
-from plots.large_batch import compose, draw
+from plots.large_batch import draw
 from plots.style import OPTIMIZER_STYLES
-
-FIGURE1, FREE, FLATTENING = "figure1-batch-size", "figure-free-epochs", "figure-flattening"
-# Of one traced epoch, but for what a test says.
-TRACE = {
-    "gradient_norm": 2.0,
-    "logit_norm": 30.0,
-    "weight_norm": 40.0,
-    "update_norm": 0.2,
-    "angular_step": 0.05,
-    "hessian_eigenvalue": 100.0,
-    "layer_weight_norms": {"conv": 40.0},
-    "layer_angular_steps": {"conv": 0.05},
-    "trace_seconds": 1.0,
-}
-
-
-def write_run(out: Path, optimizer: str, batch_size: int, accuracy=0.5, outcome="finished", **changed) -> RunConfig:
-    """Writes one run of 4 epochs and returns its configuration.
-
-    The last epoch's test accuracy is `accuracy` and its test loss 1 + `accuracy`; training losses are 1/epoch.
-    `changed` may be hyperparameters, entries of RunConfig and Protocol, or `traces`: what each epoch adds to `TRACE`.
-    """
-    traces = changed.pop("traces", None)
-    amount = {"train_images": 2_000, "test_images": 1_000, "epochs": 4, "evaluate_on": "test"}
-    protocol = {name: changed.pop(name, amount[name]) for name in amount}
-    run = {"dataset": "cifar10", "model": "vgg19", "seed": 0, "precision": "float32"}
-    run = {name: changed.pop(name, run[name]) for name in run}
-    hyper = replace(OPTIMIZERS[optimizer].defaults, **changed)
-    config = RunConfig(
-        protocol=Protocol("lawn-laptop", batch_size=batch_size, schedule="phases", **protocol),
-        hyperparameters=hyper,
-        optimizer=optimizer,
-        trace_every=1 if traces else 0,
-        **run,
-    )
-    folder = records.run_folder(out, config)
-    records.open_run(folder, config, {})
-    epochs = 4 if outcome == "finished" else 2
-    for epoch in range(1, epochs + 1):
-        final = accuracy if epoch == 4 else 0.01
-        record = {"epoch": epoch, "train_loss": 1 / epoch, "test_loss": 1 + final, "test_accuracy": final}
-        records.append(folder, record | (TRACE | traces[epoch - 1] if traces else {}))
-    if outcome:
-        records.append(folder, {"outcome": outcome})
-    return config
-
-
-def figures_of(out: Path, configs=None) -> dict[str, Figure]:
-    return compose(records.read_runs(out), configs)
+from tests.plots.artists import heading, legend
+from tests.plots.cells import FIGURE1, FLATTENING, FREE, figures_of, write_run
 
 
 def points(axes: Axes) -> dict[str, np.ndarray]:
@@ -88,15 +34,6 @@ def points(axes: Axes) -> dict[str, np.ndarray]:
 def marks(axes: Axes) -> list[tuple[float, str]]:
     """The x and the colour of each cross."""
     return [(float(line.get_xydata()[0, 0]), line.get_color()) for line in axes.lines if line.get_marker() == "x"]
-
-
-def legend(axes: Axes) -> list[str]:
-    box = axes.get_legend()
-    return [text.get_text() for text in box.get_texts()] if box else []
-
-
-def heading(figure: Figure) -> str:
-    return " ".join(text.get_text() for text in figure.texts)
 
 
 def test_points_are_means_over_seeds_with_standard_errors(tmp_path):
@@ -292,104 +229,6 @@ def test_larger_batches_are_lighter(tmp_path):
     assert np.diff([np.dot(line.get_color(), (0.299, 0.587, 0.114)) for line in lines]).min() > 0.15
 
 
-def flattening_axes(figure: Figure, columns: int) -> dict[str, list[Axes]]:
-    """The row of axes of each quantity."""
-    return {name: figure.axes[columns * row : columns * (row + 1)] for row, name in enumerate(ROWS)}
-
-
-def curves(axes: Axes) -> dict[str, np.ndarray]:
-    """What is drawn as a curve: (epochs, 2) numbers by label."""
-    titles = {optimizer.title for optimizer in OPTIMIZERS.values()}
-    return {str(line.get_label()): line.get_xydata() for line in axes.lines if line.get_label() in titles}
-
-
-def test_flattening_has_a_row_per_quantity_and_a_column_per_batch_size(tmp_path):
-    for batch_size in (400, 50):
-        for optimizer in ("adam", "adam_lawn"):
-            write_run(tmp_path, optimizer, batch_size, traces=[{"weight_norm": batch_size + n} for n in range(4)])
-    figure = figures_of(tmp_path)[FLATTENING]
-    axes = flattening_axes(figure, 2)
-    assert [top.get_title() for top in axes["train_loss"]] == ["batch size 50", "batch size 400"]
-    scales = {name: row[0].get_yscale() for name, row in axes.items()}
-    assert scales == {
-        "train_loss": "log",
-        "gradient_norm": "log",
-        "logit_norm": "linear",
-        "weight_norm": "linear",
-        "angular_step": "log",
-        "hessian_eigenvalue": "log",
-    }
-    np.testing.assert_array_equal(curves(axes["weight_norm"][1])["Adam-LAWN"], [(1, 400), (2, 401), (3, 402), (4, 403)])
-    np.testing.assert_allclose(curves(axes["train_loss"][0])["Adam"], [(1, 1), (2, 1 / 2), (3, 1 / 3), (4, 1 / 4)])
-    assert all(row[0].get_ylim() == row[1].get_ylim() for row in axes.values())
-    assert legend(axes["train_loss"][0]) == ["Adam", "Adam-LAWN"]
-    assert "first 100 training images" in heading(figure)
-
-
-def test_flattening_draws_the_mean_of_seeds_in_their_range(tmp_path):
-    for seed, norm in enumerate((1.0, 2.0, 6.0)):
-        write_run(tmp_path, "adam", 50, seed=seed, traces=[{"logit_norm": norm * n} for n in range(1, 5)])
-    (axes,) = flattening_axes(figures_of(tmp_path)[FLATTENING], 1)["logit_norm"]
-    np.testing.assert_allclose(curves(axes)["Adam"], [(n, 3.0 * n) for n in range(1, 5)], rtol=1e-12)
-    (band,) = [artist for artist in axes.collections if isinstance(artist, PolyCollection)]
-    corners = {(x, y) for x, y in band.get_paths()[0].vertices}
-    assert corners == {(n, factor * n) for n in range(1, 5) for factor in (1.0, 6.0)}
-
-
-def test_what_a_logarithm_has_not_is_left_out_and_counted(tmp_path):
-    traces = [{"hessian_eigenvalue": number} for number in (8.0, -0.5, None, 2.0)]
-    write_run(tmp_path, "adam", 50, traces=[trace | {"logit_norm": None} for trace in traces])
-    figure = figures_of(tmp_path)[FLATTENING]
-    axes = flattening_axes(figure, 1)
-    np.testing.assert_array_equal(curves(axes["hessian_eigenvalue"][0])["Adam"], [(1, 8), (4, 2)])
-    assert "left out of top Hessian eigenvalue: 2 values not above 0 or not finite" in heading(figure)
-    assert "left out of logit norm: 4 values not finite" in heading(figure)
-    assert draw(tmp_path)
-
-
-def test_free_phases_end_in_a_vertical_line(tmp_path):
-    for optimizer, free_epochs in (
-        ("adam", {}),
-        ("adam_lawn", {"free_epochs": 2.0}),
-        ("sgd_lawn", {"free_epochs": 0.0}),
-    ):
-        write_run(tmp_path, optimizer, 50, traces=[{}] * 4, **free_epochs)
-    for optimizer in ("adam_lawn", "sgd_lawn"):
-        write_run(tmp_path, optimizer, 400, traces=[{}] * 4, free_epochs=1.0)
-    figure = figures_of(tmp_path)[FLATTENING]
-    for row in flattening_axes(figure, 2).values():
-        found = []
-        for axes in row:
-            upright = [line for line in axes.lines if line.get_ydata()[0] == 0 and line.get_ydata()[-1] == 1]
-            found.append({line.get_xdata()[0]: line.get_color() for line in upright if line.get_linewidth() < 1})
-        adam, sgd = OPTIMIZER_STYLES["adam_lawn"]["color"], OPTIMIZER_STYLES["sgd_lawn"]["color"]
-        assert found[0] == {2: adam, 0: sgd}
-        assert list(found[1]) == [1]
-        assert found[1][1] not in (adam, sgd)  # both end there: the colour of neither
-        assert row[0].get_xlim()[0] < 0
-    assert "end of LAWN's free phase" in heading(figure)
-
-
-def test_flattening_is_drawn_of_traced_runs_and_per_network(tmp_path):
-    write_run(tmp_path, "adam_lawn", 50, 0.9, free_epochs=0.0)  # better, but not traced
-    write_run(tmp_path, "adam_lawn", 50, 0.5, traces=[{}] * 4)
-    figures = figures_of(tmp_path)
-    (axes,) = flattening_axes(figures[FLATTENING], 1)["gradient_norm"]
-    np.testing.assert_array_equal(curves(axes)["Adam-LAWN"], [(n, TRACE["gradient_norm"]) for n in range(1, 5)])
-    write_run(tmp_path, "adam", 50, model="plain20", traces=[{}] * 4)
-    names = [name for name in figures_of(tmp_path) if name.startswith(FLATTENING)]
-    assert names == [f"{FLATTENING}-plain20", f"{FLATTENING}-vgg19"]
-
-
-def test_diverged_run_ends_in_an_x_where_it_was_measured_last(tmp_path):
-    write_run(tmp_path, "sgd", 50, outcome="diverged", traces=[{"weight_norm": 5.0}, {"weight_norm": 9.0}])
-    write_run(tmp_path, "adam", 50, traces=[{}] * 4)
-    figure = figures_of(tmp_path)[FLATTENING]
-    (axes,) = flattening_axes(figure, 1)["weight_norm"]
-    assert [line.get_xydata().tolist() for line in axes.lines if line.get_marker() == "x"] == [[[2, 9]]]
-    assert "diverged (1 of 2 runs)" in heading(figure)
-
-
 def test_each_study_gets_its_figures_and_the_same_records_the_same_bytes(tmp_path):
     results = tmp_path / "results"
     for free_epochs in (0.0, 1.0):
@@ -408,40 +247,6 @@ def test_each_study_gets_its_figures_and_the_same_records_the_same_bytes(tmp_pat
     assert all(a.read_bytes() == b.read_bytes() for a, b in zip(first, second, strict=True))
 
 
-def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "plots.large_batch", *map(str, arguments)], capture_output=True, text=True, check=False
-    )
-
-
-def test_command_prints_the_files_it_wrote_and_errors_are_one_line(tmp_path):
-    for batch_size in (50, 400):
-        write_run(tmp_path / "good", "adam", batch_size)
-    write_run(tmp_path / "single", "adam", 50)
-    answer = command(tmp_path / "good", "--out", tmp_path / "figures")
-    assert (answer.returncode, answer.stderr) == (0, "")
-    folder = tmp_path / "figures" / "cifar10-lawn-laptop"
-    assert answer.stdout.split() == [str(folder / f"{FIGURE1}.png"), str(folder / f"{FIGURE1}.svg")]
-    (tmp_path / "file").touch()
-    for arguments, message in [
-        ((tmp_path / "missing",), "no runs below"),
-        ((tmp_path / "single",), "nothing to draw: no study below"),
-        ((tmp_path / "good", "--out", tmp_path / "file"), "cannot write figures to"),
-    ]:
-        answer = command(*arguments)
-        assert (answer.returncode, answer.stdout) == (2, "")
-        assert answer.stderr.startswith(f"error: {message}")
-        assert answer.stderr.count("\n") == 1
-
-
 def test_no_results_are_an_error(tmp_path):
     with pytest.raises(records.RecordsError, match="no runs below"):
         draw(tmp_path)
-
-
-def test_help_waits_for_nothing_heavy_and_plots_do_not_know_jax():
-    code = (
-        "import sys, plots.large_batch; assert 'matplotlib' not in sys.modules\n"
-        "import plots.final, plots.flattening; sys.exit('jax' in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,8 +1,5 @@
-"""The sensitivity figures: which run stands where, what is read off the axes, what a command line answers."""
+"""The sensitivity figures: which run stands where, what is read off the axes."""
 
-import subprocess
-import sys
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,37 +9,12 @@ from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 
 from adamlab import records
-from adamlab.config import Protocol, RunConfig
-from adamlab.hyperparameters import MAGNITUDE, OPTIMIZERS, PERTURBATION, Hyperparameters, grid_of
-from plots.ranking import curves as curves_of
-from plots.sensitivity import KINDS, compose, compose_all, draw, select
+from adamlab.hyperparameters import MAGNITUDE, PERTURBATION
+from plots.sensitivity import KINDS, compose, draw, select
+from tests.plots.artists import curves, heading, legend, panels
+from tests.plots.curves import ADAM, PROTOCOL, write_grid, write_run
 
-PROTOCOL = Protocol("laptop", train_images=5_000, test_images=2_000, batch_size=100, epochs=3)
-LOSSES = (2.0, 1.0, 0.5)
 FIGURE1, FIGURE2, FIGURE3, FIGURE4 = KINDS
-ADAM = {name: MAGNITUDE[name] for name in ("alpha", "beta1", "beta2", "epsilon")}
-
-
-def write_run(out: Path, losses=LOSSES, outcome="finished", *, model="plain20", dataset="cifar10", seed=0, **changed):
-    """Writes one run: its training losses, test losses ten times and accuracies a tenth of them; `changed` may be
-    hyperparameters or entries of RunConfig."""
-    hyper = {name: changed.pop(name) for name in list(changed) if name in MAGNITUDE}
-    defaults = OPTIMIZERS[changed.get("optimizer", "adam")].defaults
-    config = RunConfig(dataset, model, PROTOCOL, replace(defaults, **hyper), seed, **changed)
-    folder = records.run_folder(out, config)
-    if records.open_run(folder, config, {}).outcome:
-        return  # the default setting, of another grid
-    for epoch, loss in enumerate(losses, start=1):
-        records.append(folder, {"epoch": epoch, "train_loss": loss, "test_loss": 10 * loss, "test_accuracy": loss / 10})
-    if outcome:
-        records.append(folder, {"outcome": outcome})
-
-
-def write_grid(out: Path, grid: dict[str, tuple[float, ...]], **options) -> None:
-    """Writes every run of a grid, the default setting once."""
-    settings = {replace(Hyperparameters(), **{name: value}) for name, values in grid.items() for value in values}
-    for setting in settings:
-        write_run(out, **{name: getattr(setting, name) for name in MAGNITUDE}, **options)
 
 
 def figure_of(out: Path, kind=FIGURE1) -> Figure:
@@ -51,28 +23,9 @@ def figure_of(out: Path, kind=FIGURE1) -> Figure:
     return figure
 
 
-def panels(figure: Figure) -> dict[str, Axes]:
-    """Axes by title."""
-    return {axes.get_title(): axes for axes in figure.axes}
-
-
-def curves(axes: Axes) -> dict[str, np.ndarray]:
-    """What is drawn as a curve: (epochs, 2) numbers by label."""
-    return {str(line.get_label()): line.get_xydata() for line in axes.lines if line.get_linestyle() == "-"}
-
-
 def marks(axes: Axes, marker: str | int) -> list[tuple[float, float]]:
     """Where a marker without a curve stands."""
     return [tuple(point) for line in axes.lines if line.get_marker() == marker for point in line.get_xydata()]
-
-
-def legend(axes: Axes) -> list[str]:
-    box = axes.get_legend()
-    return [text.get_text() for text in box.get_texts()] if box else []
-
-
-def heading(figure: Figure) -> str:
-    return "\n".join(text.get_text() for text in figure.texts)
 
 
 def test_default_run_is_shared_by_all_panels_and_each_value_has_its_own(tmp_path):
@@ -273,129 +226,3 @@ def test_same_records_give_the_same_bytes(tmp_path):
     first, second = draw(tmp_path, tmp_path / "first"), draw(tmp_path, tmp_path / "second")
     assert [path.name for path in first] == [path.name for path in second]
     assert all(a.read_bytes() == b.read_bytes() for a, b in zip(first, second, strict=True))
-
-
-def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "plots.sensitivity", *map(str, arguments)], capture_output=True, text=True, check=False
-    )
-
-
-def test_command_prints_the_files_it_wrote(tmp_path):
-    write_run(tmp_path, alpha=0.1)
-    answer = command(tmp_path, "--out", tmp_path / "figures")
-    assert (answer.returncode, answer.stderr) == (0, "")
-    assert answer.stdout.split() == [
-        str(tmp_path / "figures" / "cifar10-laptop" / f"{kind.name}.{suffix}")
-        for kind in (FIGURE1, FIGURE3, FIGURE4)
-        for suffix in ("png", "svg")
-    ]
-    assert all(Path(path).stat().st_size > 1_000 for path in answer.stdout.split())
-
-
-def test_errors_are_one_line_and_status_2(tmp_path):
-    write_run(tmp_path / "default", (2.0,))
-    write_run(tmp_path / "good", alpha=0.1)
-    (tmp_path / "file").touch()
-    for arguments, message in [
-        ((), "the following arguments are required: RESULTS"),
-        ((tmp_path / "missing",), "no runs below"),
-        ((tmp_path / "default",), "nothing to draw"),
-        ((tmp_path / "good", "--out", tmp_path / "file"), "cannot write figures to"),
-    ]:
-        answer = command(*arguments)
-        assert answer.returncode == 2
-        assert answer.stdout == ""
-        assert answer.stderr.startswith(f"error: {message}")
-        assert answer.stderr.count("\n") == 1
-
-
-def test_help_waits_for_nothing_heavy_and_plots_do_not_know_jax():
-    answer = command("--help")
-    assert answer.returncode == 0
-    assert "RESULTS" in answer.stdout.upper()
-    code = (
-        "import sys, plots.sensitivity; assert 'matplotlib' not in sys.modules\n"
-        "import plots.style; sys.exit('jax' in sys.modules)"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-
-
-def test_other_optimizers_have_figures_of_their_own_and_are_compared_value_by_value(tmp_path):
-    for optimizer, scale in (("adam", 1.0), ("adam_lawn", 2.0), ("sgd", 3.0)):
-        for place, value in enumerate(grid_of(optimizer, "alpha", "magnitude")):
-            for seed in (0, 1):
-                losses = (9.0, scale * (1 + place) + 0.5 * seed)
-                write_run(tmp_path, losses, optimizer=optimizer, alpha=value, seed=seed)
-    figures = compose_all(records.read_runs(tmp_path))
-    names = ["figure1-training-loss", "figure3-test-loss", "figure4-test-accuracy"]
-    expected = [name + suffix for suffix in ("", "-adam_lawn", "-sgd") for name in names]
-    assert sorted(figures) == sorted([*expected, "figure-optimizers-train_loss", "figure-optimizers-test_accuracy"])
-    assert "one of SGD's hyperparameters varies" in heading(figures["figure1-training-loss-sgd"])
-    assert list(curves(panels(figures["figure1-training-loss-sgd"])[r"plain20, $\alpha$"])) == [
-        "1e-3",
-        "0.01",
-        "0.1",
-        "1",
-        "10",
-    ]
-
-    (axes,) = figures["figure-optimizers-train_loss"].axes
-    # Adam's five alphas and SGD's, from 1e-5 to 10, make seven places; SGD's begin at the third.
-    assert [axes.xaxis.get_major_formatter()(x) for x in axes.xaxis.get_majorticklocs()] == [
-        "1e-5", "1e-4", "1e-3", "0.01", "0.1", "1", "10",
-    ]  # fmt: skip
-    lines = {container.get_label(): container.lines[0].get_xydata() for container in axes.containers}
-    assert list(lines) == ["Adam", "Adam-LAWN", "SGD"]
-    # The mean of two seeds, 0.25 above the first.
-    np.testing.assert_allclose(lines["Adam-LAWN"], [[i, 2 * (1 + i) + 0.25] for i in range(5)])
-    np.testing.assert_allclose(lines["SGD"], [[2 + i, 3 * (1 + i) + 0.25] for i in range(5)])
-
-
-def test_one_optimizer_is_compared_with_nothing(tmp_path):
-    write_grid(tmp_path, ADAM)
-    assert not any("optimizers" in name for name in compose_all(records.read_runs(tmp_path)))
-
-
-def test_hyperparameters_are_ranked_by_expected_excess_loss(tmp_path):
-    """Test losses are ten times those given, so all are clipped at a guess's, ln 10: nothing matters there."""
-    for seed in (0, 1):
-        for name, values in ADAM.items():
-            for place, value in enumerate(values):
-                if value != getattr(Hyperparameters(), name):
-                    # alpha: 1, 1.1, 1.4, 1.9 and 2.6 away from the default's 1; the others a tenth of that.
-                    height = (0.1 if name == "alpha" else 0.01) * (place - 2) ** 2
-                    write_run(tmp_path, (2.0, 1.0 + height + 0.002 * seed), seed=seed, **{name: value})
-        write_run(tmp_path, (2.0, 1.0 + 0.002 * seed), seed=seed)
-    runs = records.read_runs(tmp_path)
-    alpha = curves_of(runs, "plain20", "adam", "train_loss")["alpha"]
-    assert alpha.default == 2
-    np.testing.assert_allclose(alpha.losses[:, 0], [1.4, 1.1, 1.0, 1.1, 1.4])
-    figure = compose_all(runs)["figure-ranking"]
-    training, test = figure.axes
-    assert training.get_yticklabels()[-1].get_text() == r"$\alpha$"  # on top
-    (container,) = training.containers
-    points = {training.get_yticklabels()[round(y)].get_text(): x for x, y in container.lines[0].get_xydata()}
-    # Trapezoids of 0.4, 0.1, 0, 0.1, 0.4 over four equal steps: (0.25 + 0.05 + 0.05 + 0.25) / 4.
-    assert points[r"$\alpha$"] == pytest.approx(0.15)
-    assert [x for x, _ in test.containers[0].lines[0].get_xydata()] == pytest.approx([0] * 4)
-    assert "95% bootstrap intervals" in heading(figure)
-
-
-def test_ranking_leaves_out_an_epsilon_of_0_which_has_no_place_in_decades(tmp_path):
-    for value in (0.0, 1e-8, 1e-4):
-        write_run(tmp_path, epsilon=value)
-    write_run(tmp_path, alpha=1e-2)
-    assert curves_of(records.read_runs(tmp_path), "plain20", "adam", "train_loss")["epsilon"].values == [1e-8, 1e-4]
-    assert len(draw(tmp_path)) == 8  # the curves, with 0 among them, and the ranking
-
-
-def test_ranking_takes_seeds_that_ended_everywhere_and_counts_divergence_as_a_guess(tmp_path):
-    for value in (1e-4, 1e-3, 1e-2):
-        write_run(tmp_path, alpha=value)
-        write_run(tmp_path, seed=1, alpha=value, outcome="finished" if value < 1e-2 else None)
-    write_run(tmp_path, (), "diverged", alpha=1e-1)
-    curve = curves_of(records.read_runs(tmp_path), "plain20", "adam", "train_loss")["alpha"]
-    assert curve.values == [1e-4, 1e-3, 1e-2, 1e-1]
-    np.testing.assert_allclose(curve.losses[:, 0], [0.5, 0.5, 0.5, np.log(10)])
-    assert curve.losses.shape == (4, 1)  # seed 1 did not end at 1e-2, and was not trained at 1e-1

@@ -1,0 +1,91 @@
+"""The figures that compare optimizers value by value, and rank hyperparameters by what they cost."""
+
+import numpy as np
+import pytest
+
+from adamlab import records
+from adamlab.hyperparameters import Hyperparameters, grid_of
+from plots.ranking import curves as curves_of
+from plots.sensitivity import compose_all, draw
+from tests.plots.artists import curves, heading, panels
+from tests.plots.curves import ADAM, write_grid, write_run
+
+
+def test_other_optimizers_have_figures_of_their_own_and_are_compared_value_by_value(tmp_path):
+    for optimizer, scale in (("adam", 1.0), ("adam_lawn", 2.0), ("sgd", 3.0)):
+        for place, value in enumerate(grid_of(optimizer, "alpha", "magnitude")):
+            for seed in (0, 1):
+                losses = (9.0, scale * (1 + place) + 0.5 * seed)
+                write_run(tmp_path, losses, optimizer=optimizer, alpha=value, seed=seed)
+    figures = compose_all(records.read_runs(tmp_path))
+    names = ["figure1-training-loss", "figure3-test-loss", "figure4-test-accuracy"]
+    expected = [name + suffix for suffix in ("", "-adam_lawn", "-sgd") for name in names]
+    assert sorted(figures) == sorted([*expected, "figure-optimizers-train_loss", "figure-optimizers-test_accuracy"])
+    assert "one of SGD's hyperparameters varies" in heading(figures["figure1-training-loss-sgd"])
+    assert list(curves(panels(figures["figure1-training-loss-sgd"])[r"plain20, $\alpha$"])) == [
+        "1e-3",
+        "0.01",
+        "0.1",
+        "1",
+        "10",
+    ]
+
+    (axes,) = figures["figure-optimizers-train_loss"].axes
+    # Adam's five alphas and SGD's, from 1e-5 to 10, make seven places; SGD's begin at the third.
+    assert [axes.xaxis.get_major_formatter()(x) for x in axes.xaxis.get_majorticklocs()] == [
+        "1e-5", "1e-4", "1e-3", "0.01", "0.1", "1", "10",
+    ]  # fmt: skip
+    lines = {container.get_label(): container.lines[0].get_xydata() for container in axes.containers}
+    assert list(lines) == ["Adam", "Adam-LAWN", "SGD"]
+    # The mean of two seeds, 0.25 above the first.
+    np.testing.assert_allclose(lines["Adam-LAWN"], [[i, 2 * (1 + i) + 0.25] for i in range(5)])
+    np.testing.assert_allclose(lines["SGD"], [[2 + i, 3 * (1 + i) + 0.25] for i in range(5)])
+
+
+def test_one_optimizer_is_compared_with_nothing(tmp_path):
+    write_grid(tmp_path, ADAM)
+    assert not any("optimizers" in name for name in compose_all(records.read_runs(tmp_path)))
+
+
+def test_hyperparameters_are_ranked_by_expected_excess_loss(tmp_path):
+    """Test losses are ten times those given, so all are clipped at a guess's, ln 10: nothing matters there."""
+    for seed in (0, 1):
+        for name, values in ADAM.items():
+            for place, value in enumerate(values):
+                if value != getattr(Hyperparameters(), name):
+                    # alpha: 1, 1.1, 1.4, 1.9 and 2.6 away from the default's 1; the others a tenth of that.
+                    height = (0.1 if name == "alpha" else 0.01) * (place - 2) ** 2
+                    write_run(tmp_path, (2.0, 1.0 + height + 0.002 * seed), seed=seed, **{name: value})
+        write_run(tmp_path, (2.0, 1.0 + 0.002 * seed), seed=seed)
+    runs = records.read_runs(tmp_path)
+    alpha = curves_of(runs, "plain20", "adam", "train_loss")["alpha"]
+    assert alpha.default == 2
+    np.testing.assert_allclose(alpha.losses[:, 0], [1.4, 1.1, 1.0, 1.1, 1.4])
+    figure = compose_all(runs)["figure-ranking"]
+    training, test = figure.axes
+    assert training.get_yticklabels()[-1].get_text() == r"$\alpha$"  # on top
+    (container,) = training.containers
+    points = {training.get_yticklabels()[round(y)].get_text(): x for x, y in container.lines[0].get_xydata()}
+    # Trapezoids of 0.4, 0.1, 0, 0.1, 0.4 over four equal steps: (0.25 + 0.05 + 0.05 + 0.25) / 4.
+    assert points[r"$\alpha$"] == pytest.approx(0.15)
+    assert [x for x, _ in test.containers[0].lines[0].get_xydata()] == pytest.approx([0] * 4)
+    assert "95% bootstrap intervals" in heading(figure)
+
+
+def test_ranking_leaves_out_an_epsilon_of_0_which_has_no_place_in_decades(tmp_path):
+    for value in (0.0, 1e-8, 1e-4):
+        write_run(tmp_path, epsilon=value)
+    write_run(tmp_path, alpha=1e-2)
+    assert curves_of(records.read_runs(tmp_path), "plain20", "adam", "train_loss")["epsilon"].values == [1e-8, 1e-4]
+    assert len(draw(tmp_path)) == 8  # the curves, with 0 among them, and the ranking
+
+
+def test_ranking_takes_seeds_that_ended_everywhere_and_counts_divergence_as_a_guess(tmp_path):
+    for value in (1e-4, 1e-3, 1e-2):
+        write_run(tmp_path, alpha=value)
+        write_run(tmp_path, seed=1, alpha=value, outcome="finished" if value < 1e-2 else None)
+    write_run(tmp_path, (), "diverged", alpha=1e-1)
+    curve = curves_of(records.read_runs(tmp_path), "plain20", "adam", "train_loss")["alpha"]
+    assert curve.values == [1e-4, 1e-3, 1e-2, 1e-1]
+    np.testing.assert_allclose(curve.losses[:, 0], [0.5, 0.5, 0.5, np.log(10)])
+    assert curve.losses.shape == (4, 1)  # seed 1 did not end at 1e-2, and was not trained at 1e-1
