@@ -1,7 +1,7 @@
 """Data sets, as arrays in memory or streamed from disk: `load("cifar10")`.
 
-Importing this package imports NumPy and nothing heavier; tensorflow-datasets, Grain, scikit-learn and rich come with
-the first data set that needs them, and TensorFlow never.
+Importing this package imports NumPy and nothing heavier; tensorflow-datasets, Grain and rich come with the first data
+set that needs them, and TensorFlow never.
 """
 
 from dataclasses import replace
