@@ -102,15 +102,23 @@ def check_comparable(out: Path, configs: Iterable[RunConfig]) -> None:
 
     def common(config: RunConfig) -> RunConfig:
         varied = {"hyperparameters": Hyperparameters(), "optimizer": "adam", "seed": 0, "trace_every": 0}
-        cut = {"microbatch": None, "norm_group": None}
-        return replace(config, protocol=config.protocol.shared, **varied, **cut)
+        return replace(config, protocol=config.protocol.shared, **varied, microbatch=None, norm_group=None)
 
-    for folder, ours in {out / study_name(config) / config.model: common(config) for config in configs}.items():
+    studies: dict[Path, dict[int, RunConfig]] = {}
+    for config in configs:
+        studies.setdefault(out / study_name(config) / config.model, {})[config.protocol.batch_size] = config
+    for folder, by_batch in studies.items():
+        ours = common(next(iter(by_batch.values())))
         for path in sorted(folder.glob("*/*/config.json")):
             with suppress(Damaged):  # its own study repairs it
-                theirs = common(_read_config(path.parent)["config"])
-                if theirs != ours:
-                    raise RecordsError(f"{folder} holds other runs ({difference(ours, theirs)}); choose another --out")
+                theirs = _read_config(path.parent)["config"]
+                said = difference(ours, common(theirs))
+                # How a batch is cut decides numbers, too; a larger one may be cut where a smaller one stays whole.
+                if like := by_batch.get(theirs.protocol.batch_size):
+                    cut = {"microbatch": like.microbatch, "norm_group": like.norm_group}
+                    said = said or difference(replace(theirs, **cut), theirs)
+                if said:
+                    raise RecordsError(f"{folder} holds other runs ({said}); choose another --out")
 
 
 def open_run(

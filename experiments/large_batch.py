@@ -30,6 +30,7 @@ from experiments.options import (
     add_common_options,
     choose_protocol,
     cut_batch,
+    fit_devices,
     join_devices,
     make_execution,
     seeds,
@@ -166,7 +167,7 @@ def main() -> None:
     from experiments.grid import run_grid
     from plots.large_batch import draw
 
-    devices = join_devices(arguments, execution, engine)
+    available = join_devices(arguments, execution, engine)
     console = Console(highlight=False, soft_wrap=True, quiet=not leads())
     dataset = execution.load(arguments.dataset)
     keep_compilations()
@@ -176,8 +177,13 @@ def main() -> None:
     protocol = choose_protocol(arguments, dataset, device is not None, PREFIX, smallest)
     if arguments.tune:
         protocol = tuning(protocol, dataset.train_size)
+    sizes = batch_sizes(arguments, dataset.name, protocol.name.removeprefix(PREFIX))
+    devices = fit_devices(arguments, engine, available, sizes)
     configs = make_configs(arguments, dataset.name, protocol, devices)
     introduce(console, configs, dataset, arguments.protocol == "auto", device)
+    if devices < available:
+        execution = replace(execution, devices=devices)
+        console.print(f"{devices} of {available} devices are used, since every batch must divide among them")
     run_grid(configs, dataset, arguments.out, Display(console), execution, engine)
     if not leads():
         return

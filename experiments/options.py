@@ -1,7 +1,9 @@
 """What the studies' command lines share: data, protocol and results."""
 
 import argparse
+from collections.abc import Iterable
 from dataclasses import fields
+from math import gcd
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +71,12 @@ def add_common_options(parser: Parser, seeds: int = 1) -> None:
 def add_device_options(parser: Parser) -> None:
     """Adds the options that say where a study is trained, and how a batch is cut for that."""
     add = parser.add_argument_group("devices").add_argument
-    add("--devices", type=int, metavar="N", help="how many a batch is split over (default: all that there are)")
+    add(
+        "--devices",
+        type=int,
+        metavar="N",
+        help="how many a batch is split over (default: all, or the most that divide it)",
+    )
     add("--spmd", choices=("pmap", "shard_map"), default="pmap", help="what maps a step over devices (default: pmap)")
     add(
         "--batch-norm",
@@ -110,7 +117,7 @@ def make_execution(arguments: argparse.Namespace) -> Execution:
 
 
 def join_devices(arguments: argparse.Namespace, execution: Execution, engine: Engine | None) -> int:
-    """How many devices a run has; this process joins the job's others first, where there are any.
+    """How many devices there are for a run; this process joins the job's others first, where there are any.
 
     With an engine they are elsewhere, and JAX is not started here.
 
@@ -123,6 +130,21 @@ def join_devices(arguments: argparse.Namespace, execution: Execution, engine: En
 
     join(arguments.coordinator, arguments.num_processes, arguments.process_id)
     return execution.find_devices().count
+
+
+def fit_devices(
+    arguments: argparse.Namespace, engine: Engine | None, available: int, batch_sizes: Iterable[int]
+) -> int:
+    """How many devices a run has: all that there are, or the most of them that every batch divides among.
+
+    What `--devices` asks for stays as it is, and so does a job of several processes, which needs the devices of all.
+    """
+    from jax import process_count
+
+    if arguments.devices is not None or (engine is None and process_count() > 1):
+        return available
+    share = gcd(*(min(size, arguments.microbatch or size) for size in batch_sizes))
+    return max(count for count in range(1, available + 1) if share % count == 0)
 
 
 def cut_batch(arguments: argparse.Namespace, batch_size: int, devices: int) -> dict[str, Any]:

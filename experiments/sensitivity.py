@@ -26,6 +26,7 @@ trained once for all parameters.
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 from adamlab.command import Parser, run_main
@@ -37,6 +38,7 @@ from experiments.options import (
     add_common_options,
     choose_protocol,
     cut_batch,
+    fit_devices,
     join_devices,
     make_execution,
     seeds,
@@ -170,7 +172,7 @@ def main() -> None:
     from experiments.tables import print_tables
     from plots.sensitivity import draw
 
-    devices = join_devices(arguments, execution, engine)
+    available = join_devices(arguments, execution, engine)
     console = Console(highlight=False, soft_wrap=True, quiet=not leads())
     dataset = execution.load(arguments.dataset)
     keep_compilations()
@@ -178,8 +180,12 @@ def main() -> None:
     device = engine.accelerator() if engine else accelerator()
     protocol = choose_protocol(arguments, dataset, device is not None, batch_size=arguments.batch_size)
     grid = make_grid(arguments, protocol)
+    devices = fit_devices(arguments, engine, available, [protocol.batch_size])
     configs = make_configs(arguments, grid, dataset.name, protocol, devices)
     introduce(console, configs, dataset, arguments.protocol == "auto", device)
+    if devices < available:
+        execution = replace(execution, devices=devices)
+        console.print(f"{devices} of {available} devices are used, since a batch must divide among them")
     run_grid(configs, dataset, arguments.out, Display(console), execution, engine)
     if not leads():
         return

@@ -106,7 +106,8 @@ def test_an_intact_record_of_another_version_is_refused_and_left_alone(folder):
     [
         ({"protocol": replace(CONFIG.protocol, epochs=3)}, "epochs 3 here, 2 there"),
         ({"precision": "bf16"}, "precision bf16 here, float32 there"),
-        ({"seed": 1, "optimizer": "adam_lawn", "trace_every": 1, "microbatch": 10}, None),
+        ({"microbatch": 25}, "microbatch 25 here, None there"),
+        ({"seed": 1, "optimizer": "adam_lawn", "trace_every": 1}, None),
         ({"model": "resnet34", "precision": "bf16"}, None),
     ],
 )
@@ -117,6 +118,16 @@ def test_a_study_takes_what_a_figure_may_draw_together(folder, tmp_path, change,
     else:
         with pytest.raises(RecordsError, match=rf"digits-smoke/plain20 holds other runs \({said}\)"):
             records.check_comparable(tmp_path, [other])
+
+
+def test_a_study_of_batch_sizes_may_cut_a_batch_and_leave_another_whole(tmp_path):
+    small = RunConfig("digits", "plain20", replace(PROTOCOLS["lawn-smoke"], batch_size=50))
+    large = replace(small, protocol=replace(small.protocol, batch_size=100), microbatch=50)
+    records.open_run(records.run_folder(tmp_path, small), small, {})
+    records.check_comparable(tmp_path, [large])
+    records.check_comparable(tmp_path, [large, small])
+    with pytest.raises(RecordsError, match=r"holds other runs \(norm_group 25 here, None there\)"):
+        records.check_comparable(tmp_path, [large, replace(small, norm_group=25)])
 
 
 def test_what_cannot_be_read_is_one_line(folder):

@@ -13,7 +13,7 @@ from rich.console import Console
 from adamlab import records
 from adamlab.config import PROTOCOLS, RunConfig, tuning
 from adamlab.hyperparameters import OPTIMIZERS, Hyperparameters
-from experiments import cell_tables, cells, large_batch
+from experiments import cell_tables, cells, large_batch, options
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["--dataset=digits", "--protocol=smoke", "--optimizer=adam_lawn", "--seeds=1"]
@@ -88,6 +88,19 @@ def test_devices_stand_in_the_configuration_where_they_decide_numbers_alone():
     assert cut("--batch-norm=local", devices=1) == [(None, None), (None, None)]
     # A batch that is not larger than a microbatch stays whole.
     assert cut("--batch-norm=local", "--microbatch=128") == [(128, 32), (None, 25)]
+
+
+def test_as_many_devices_are_used_as_divide_every_batch():
+    def fitted(available, batch_sizes, *arguments, engine="an engine"):
+        parsed = large_batch.parse_arguments(list(arguments))
+        return options.fit_devices(parsed, engine, available, batch_sizes)
+
+    assert fitted(8, (256, 4_000, 10_000)) == 8
+    assert fitted(8, (100,)) == fitted(8, (100, 50), engine=None) == 5
+    assert fitted(8, (100, 256)) == 4
+    assert fitted(8, (100, 256), "--microbatch=10") == 5
+    assert fitted(8, (97,)) == 1
+    assert fitted(8, (100,), "--devices=8") == 8  # refused later, by name
 
 
 def test_grids_vary_what_an_optimizer_has():

@@ -134,6 +134,16 @@ def test_digits_in_place_of_cifar10_are_said_loudly(tmp_path):
     assert run.config.dataset == "digits"
 
 
+def test_devices_that_do_not_divide_a_batch_are_left_out_and_said(tmp_path):
+    arguments = ["--param=alpha", "--values=1e-3", *SMALL, "--epochs=1", f"--out={tmp_path}"]
+    process = start(arguments, env=os.environ | {"JAX_NUM_CPU_DEVICES": "8"})
+    output, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert "5 of 8 devices are used" in output
+    (run,) = records.read_runs(tmp_path)
+    assert (run.ending, run.provenance["device"]) == ("finished", "5 x cpu")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
