@@ -33,7 +33,7 @@ def print_cells(console: Console, out: Path, configs: Sequence[RunConfig]) -> No
         table.add_column(f"batch {batch_size:,}", justify="right")
     for line in lines:
         table.add_row(_label(line, lines), *(_cell_text(cells.get((line, size), []), dataset) for size in batch_sizes))
-    if (configs[0].model, protocol.train_images, protocol.epochs) != LARGE_BATCH.get(dataset):
+    if (configs[0].model, protocol.shared) != LARGE_BATCH.get(dataset):
         trained = "ResNet-50, all of ImageNet and 90" if protocol.image_size else "VGG-19, all of CIFAR and 300"
         table.caption, table.caption_justify = f"The paper's numbers are for {trained} epochs.", "left"
     console.print(table)

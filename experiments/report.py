@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from adamlab.analysis.sensitivity import tuning_dependence
+from adamlab.claims.evidence import accuracy
 from adamlab.hyperparameters import OPTIMIZERS
 from adamlab.records import Run
 from plots.ranking import INDICES, METRICS, Curve, curves, index_rows
@@ -49,7 +50,7 @@ def _print_dependence(console: Console, runs: list[Run], models: list[str], opti
     for model in models:
         accuracies[model] = {}
         for name, curve in curves(runs, model, optimizer, "test_loss").items():
-            table = [run.epochs[-1]["test_accuracy"] if run.ending == "finished" else 0.0 for run in curve.runs]
+            table = [accuracy(run) for run in curve.runs]
             for value, mean in zip(curve.values, np.reshape(table, curve.losses.shape).mean(axis=1), strict=True):
                 accuracies[model][name, value] = float(mean)
     models = [model for model in models if accuracies[model]]
@@ -58,5 +59,5 @@ def _print_dependence(console: Console, runs: list[Run], models: list[str], opti
         loss = tuning_dependence([[accuracies[model][setting] for setting in settings] for model in models])
         console.print(
             f"One setting of {OPTIMIZERS[optimizer].title} for {' and '.join(models)} instead of one each costs "
-            f"{100 * loss:.1f} points of test accuracy (Adkins et al. 2024)."
+            f"{loss:.1f} points of test accuracy (Adkins et al. 2024)."
         )

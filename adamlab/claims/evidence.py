@@ -5,8 +5,9 @@ gives each number again, so a number has one sample per seed and an interval of 
 trained with the same seed: the same initial weights and order of the images, so that differences are those of pairs.
 
 A number holds if its 95 % interval lies inside the region. It fails if its interval lies outside as a whole; since a
-claim with k numbers has k chances to fail by accident, that interval is the one at 1 - 5 %/k (Bonferroni). Otherwise it
-is open, and always with a single seed.
+claim with k numbers has k chances to fail by accident, that interval is the one at 1 - 5 %/k (Bonferroni). Where the
+best of c settings is compared, it has c chances as well, and both are at 5 %/c. Otherwise it is open, and always with a
+single seed.
 """
 
 import math
@@ -17,18 +18,20 @@ from typing import NamedTuple
 import numpy as np
 
 from adamlab.analysis.sensitivity import Floats, clip
-from adamlab.config import PROTOCOLS, Protocol, RunConfig
+from adamlab.config import PHOTOGRAPHS, PROTOCOLS, Protocol, RunConfig
 from adamlab.records import Run
 
 LEVEL = 0.95
 # The data sets of the papers, and what a guess is among.
 CLASSES = {"cifar10": 10, "cifar100": 100, "imagenet2012": 1000}
-# What the LAWN paper trains: the network, on how many images, for how many epochs.
+# What the LAWN paper trains: the network and the protocol, at any batch size.
 LARGE_BATCH = {
-    "cifar10": ("vgg19", 50_000, 300),
-    "cifar100": ("vgg19", 50_000, 300),
-    "imagenet2012": ("resnet50", 1_281_167, 90),
+    "cifar10": ("vgg19", PROTOCOLS["lawn-paper"].shared),
+    "cifar100": ("vgg19", PROTOCOLS["lawn-paper"].shared),
+    "imagenet2012": ("resnet50", replace(PROTOCOLS["lawn-paper"].shared, **PHOTOGRAPHS["lawn-paper"])),
 }
+# The smallest normal number of float32, in which training computes: a loss or norm of exactly 0 counts as that.
+TINY = 2.0**-126
 # The papers' own choices where a model has several: runs of another are not judged.
 OWN = {"stem": (None, "imagenet"), "downsample": (None, "last"), "epsilon_placement": ("outside",)}
 # The runs of one setting, by seed.
@@ -57,21 +60,26 @@ class Study(NamedTuple):
         return self.runs[0].config.dataset
 
     @property
+    def is_cut(self) -> bool:
+        """Whether BatchNorm's statistics are of parts of a batch: microbatches, or a device's share."""
+        return any(run.config.microbatch or run.config.norm_group for run in self.runs)
+
+    @property
     def is_papers(self) -> bool:
-        """Whether networks, images and epochs are the paper's."""
+        """Whether networks and protocol are the paper's. Large batches may be cut, as many machines must."""
         if self.model is None:
-            return self.protocol == PROTOCOLS["paper"]
-        trained = (self.model, self.protocol.train_images, self.protocol.epochs)
-        return self.protocol.name == "lawn-paper" and trained == LARGE_BATCH[self.dataset]
+            return self.protocol == PROTOCOLS["paper"] and not self.is_cut
+        return (self.model, self.protocol) == LARGE_BATCH[self.dataset]
 
     @property
     def scope(self) -> str:
         """The protocol in words: `the paper's protocol`, or how much less it is."""
-        rounded = "" if self.runs[0].config.precision == "float32" else f", {self.runs[0].config.precision}"
+        variant = "" if self.runs[0].config.precision == "float32" else f", {self.runs[0].config.precision}"
+        variant += ", batches in parts" if self.is_cut else ""
         if self.is_papers:
-            return f"the paper's protocol{rounded}"
+            return f"the paper's protocol{variant}"
         model = f"{self.model}, " if self.model else ""
-        return f"reduced: {model}{self.protocol.train_images:,} images, {self.protocol.epochs} epochs{rounded}"
+        return f"reduced: {model}{self.protocol.train_images:,} images, {self.protocol.epochs} epochs{variant}"
 
 
 def on_a_papers_set(config: RunConfig) -> bool:
@@ -104,6 +112,7 @@ class Number:
       samples: One per seed; none if it is missing.
       runs: What it was computed from, seed by seed.
       why: If it is missing, the reason.
+      choices: The best of how many settings it compares.
     """
 
     label: str
@@ -112,6 +121,7 @@ class Number:
     samples: tuple[float, ...]
     runs: tuple[Run, ...]
     why: str = "not run"
+    choices: int = 1
 
     @property
     def mean(self) -> float:
@@ -119,23 +129,34 @@ class Number:
         return float(np.mean(self.samples)) if self.samples else math.nan
 
     def interval(self, level: float = LEVEL) -> Region:
-        """Student's confidence interval of the mean; without ends for a single sample."""
-        from scipy.stats import t  # here: --help does not wait for it
+        """Student's confidence interval of the mean; without ends for a single sample.
+
+        Shares of a few runs are often equal in all seeds, which leaves Student's no width. Theirs is at least as wide
+        as the exact one of a binomial proportion, of all runs (Clopper and Pearson 1934).
+        """
+        from scipy.stats import beta, t  # here: --help does not wait for it
 
         n = len(self.samples)
         if n < 2:
             return -math.inf, math.inf
         half = float(t.ppf((1 + level) / 2, n - 1) * np.std(self.samples, ddof=1) / math.sqrt(n))
-        return self.mean - half, self.mean + half
+        low, high = self.mean - half, self.mean + half
+        if self.unit == "share":
+            trials = len(self.runs)
+            hits, tail = round(self.mean * trials), (1 - level) / 2
+            low = min(low, float(beta.ppf(tail, hits, trials - hits + 1)) if hits else 0.0)
+            high = max(high, float(beta.ppf(1 - tail, hits + 1, trials - hits)) if hits < trials else 1.0)
+        return low, high
 
     def state(self, numbers: int = 1) -> str:
         """`holds`, `fails`, `open` or `missing`, as one of so many numbers of a claim."""
         if not self.samples:
             return "missing"
-        low, high = self.interval()
+        error = (1 - LEVEL) / self.choices
+        low, high = self.interval(1 - error)
         if len(self.samples) > 1 and self.region[0] < low and high < self.region[1]:
             return "holds"
-        low, high = self.interval(1 - (1 - LEVEL) / numbers)
+        low, high = self.interval(1 - error / numbers)
         return "fails" if low > self.region[1] or high < self.region[0] else "open"
 
 
@@ -154,11 +175,13 @@ def verdict(numbers: Sequence[Number]) -> str:
     return "reproduced" if all(state == "holds" for state in states) else "inconclusive"
 
 
-def compare(label: str, unit: str, region: Region, settings: Sequence[Seeds], sample: Callable[..., float]) -> Number:
+def compare(
+    label: str, unit: str, region: Region, settings: Sequence[Seeds], sample: Callable[..., float], choices: int = 1
+) -> Number:
     """A number that compares settings, seed by seed.
 
     Args:
-      label, unit, region: As in `Number`.
+      label, unit, region, choices: As in `Number`.
       settings: The runs of each setting. Seeds that one of them lacks are left out.
       sample: From one seed's runs, in the order of `settings`, to the number; left out if it is not finite.
     """
@@ -167,7 +190,8 @@ def compare(label: str, unit: str, region: Region, settings: Sequence[Seeds], sa
     samples = [(float(sample(*row)), row) for row in rows]
     kept = [(number, row) for number, row in samples if math.isfinite(number)]
     why = f"no number in any of {len(rows)} seeds" if rows else "not run"
-    return Number(label, unit, region, tuple(n for n, _ in kept), tuple(run for _, row in kept for run in row), why)
+    ended = tuple(run for _, row in kept for run in row)
+    return Number(label, unit, region, tuple(number for number, _ in kept), ended, why, choices)
 
 
 def only_if(condition: bool, why: str, numbers: Sequence[Number]) -> list[Number]:
@@ -189,13 +213,13 @@ def training_curve(run: Run) -> Floats:
     """Logarithms of the training losses of all epochs, (epochs,), clipped as in `adamlab.analysis.sensitivity`."""
     losses = [record["train_loss"] for record in run.epochs]
     missing = [math.inf] * (run.config.protocol.epochs - len(losses))
-    return np.log(clip(losses + missing, guess(run)))
+    return np.log(np.maximum(clip(losses + missing, guess(run)), TINY))
 
 
 def training_loss(run: Run) -> float:
     """The logarithm of the training loss of the last epoch, clipped."""
     loss = run.epochs[-1]["train_loss"] if run.ending == "finished" else math.inf
-    return float(np.log(clip(loss, guess(run))))
+    return float(np.log(np.maximum(clip(loss, guess(run)), TINY)))
 
 
 def curve_factor(run: Run, base: Run) -> float:
@@ -212,9 +236,18 @@ def curve_distance(run: Run, base: Run) -> float:
 
 
 def _gaps(run: Run, base: Run) -> Floats:
-    if run.ending != "finished" and base.ending != "finished":
-        return np.full(1, math.nan)
-    return training_curve(run) - training_curve(base)
+    return training_curve(run) - training_curve(base) if _any_finished(run, base) else np.full(1, math.nan)
+
+
+def gap(metric: Callable[[Run], float], *runs: Run) -> float:
+    """The mean of a metric over all runs but the last, less that of the last; NaN where all diverged, as above."""
+    if not _any_finished(*runs):
+        return math.nan
+    return float(np.mean([metric(run) for run in runs[:-1]])) - metric(runs[-1])
+
+
+def _any_finished(*runs: Run) -> bool:
+    return any(run.ending == "finished" for run in runs)
 
 
 def test_curve(run: Run) -> Floats:

@@ -10,10 +10,11 @@ import math
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
-from adamlab.claims.evidence import Number, Seeds, Study, accuracy, compare, only_if, training_loss
+from adamlab.claims.evidence import TINY, Number, Seeds, Study, accuracy, compare, gap, only_if, training_loss
 from adamlab.config import RunConfig
 from adamlab.hyperparameters import OPTIMIZERS
 from adamlab.records import Run
@@ -25,8 +26,6 @@ ON_PAR, ALMOST = 1.0, 0.5
 ABOVE = (0.0, math.inf)
 # Flattening sets in when most training images are classified correctly (section 1): a training loss, in nats.
 FLAT = 0.1
-# The smallest normal number of float32, in which training computes.
-TINY = 2.0**-126
 
 
 def settings(study: Study, optimizer: str, batch_size: int) -> dict[RunConfig, Seeds]:
@@ -48,6 +47,16 @@ def cell(study: Study, optimizer: str, batch_size: int) -> Seeds:
     return max(settings(study, optimizer, batch_size).values(), key=best, default={})
 
 
+def choices(study: Study, *cells: tuple[str, int]) -> int:
+    """Of how many settings with as many seeds the best was chosen; of several cells, where there were most."""
+
+    def candidates(optimizer: str, batch_size: int) -> int:
+        counts = [len(seeds) for seeds in settings(study, optimizer, batch_size).values()]
+        return counts.count(max(counts, default=0))
+
+    return max(1, *(candidates(*at) for at in cells))
+
+
 def batch_sizes(study: Study) -> tuple[int, ...]:
     """The paper's; in a reduced study the smallest and the largest, which may be the same."""
     if study.is_papers:
@@ -59,16 +68,18 @@ def batch_sizes(study: Study) -> tuple[int, ...]:
 def against(study: Study, one: str, other: str, batch_size: int, low: float, high: float = math.inf) -> Number:
     """The accuracy of one optimizer less that of another, at one batch size."""
     label = f"{OPTIMIZERS[one].title} - {OPTIMIZERS[other].title}, batch {batch_size:,}: accuracy"
-    cells = [cell(study, one, batch_size), cell(study, other, batch_size)]
-    return compare(label, "points", (low, high), cells, lambda a, b: accuracy(a) - accuracy(b))
+    places = (one, batch_size), (other, batch_size)
+    cells = [cell(study, *place) for place in places]
+    return compare(label, "points", (low, high), cells, partial(gap, accuracy), choices(study, *places))
 
 
 def change(study: Study, optimizer: str, low: float, high: float = math.inf) -> Number:
     """How an optimizer's accuracy changes from the smallest batch to the largest; missing if they are the same."""
     small, *_, large = batch_sizes(study)
     label = f"{OPTIMIZERS[optimizer].title}: accuracy at batch {large:,} - at {small:,}"
-    cells = [cell(study, optimizer, large), cell(study, optimizer, small)]
-    number = compare(label, "points", (low, high), cells, lambda a, b: accuracy(a) - accuracy(b))
+    places = (optimizer, large), (optimizer, small)
+    cells = [cell(study, *place) for place in places]
+    number = compare(label, "points", (low, high), cells, partial(gap, accuracy), choices(study, *places))
     return only_if(small != large, "a single batch size", [number])[0]
 
 
@@ -128,13 +139,8 @@ def l6(study: Study) -> list[Number]:
         for later in (value for value in line if early and value > max(early)):
             label = f"Adam-LAWN, batch {size:,}: accuracy with E_free {', '.join(f'{v:g}' for v in early)} - {later:g}"
             seeds = [*(line[value] for value in early), line[later]]
-            numbers.append(compare(label, "points", (-ON_PAR, math.inf), seeds, early_less_later))
+            numbers.append(compare(label, "points", (-ON_PAR, math.inf), seeds, partial(gap, accuracy)))
     return numbers
-
-
-def early_less_later(*runs: Run) -> float:
-    """The mean accuracy of all but the last run, less that of the last."""
-    return float(np.mean([accuracy(run) for run in runs[:-1]])) - accuracy(runs[-1])
 
 
 def free_phases(study: Study, batch_size: int) -> dict[float, Seeds]:
@@ -154,8 +160,8 @@ def l7(study: Study) -> list[Number]:
     classified: Adam-LAWN's training loss, gradient norm and top Hessian eigenvalue end above Adam's."""
     numbers = []
     for size in sorted({run.config.protocol.batch_size for run in study.runs}):
-        cells = [traced(cell(study, name, size)) for name in ("adam", "adam_lawn")]
-        if not all(cells) or any(run.config.hyperparameters.weight_decay for run in cells[0].values()):
+        cells = [traced_cell(study, name, size) for name in ("adam", "adam_lawn")]
+        if not all(cells):
             continue
         flat = float(np.mean([training_loss(run) for run in cells[0].values()])) < math.log(FLAT)
         numbers += [growth(size, cells, name) for name in ("weight_norm", "logit_norm")]
@@ -186,9 +192,14 @@ def growth(size: int, cells: list[Seeds], name: str) -> Number:
     return compare(label, "factor", ABOVE, cells, sample)
 
 
-def traced(seeds: Seeds) -> Seeds:
-    """Those runs which finished and have a trace of the last epoch."""
-    return {s: run for s, run in seeds.items() if run.ending == "finished" and "gradient_norm" in run.epochs[-1]}
+def traced_cell(study: Study, optimizer: str, batch_size: int) -> Seeds:
+    """As `cell`, of the runs which finished, have a trace of the last epoch, and no weight decay."""
+    candidates = [
+        {s: run for s, run in seeds.items() if run.ending == "finished" and "gradient_norm" in run.epochs[-1]}
+        for config, seeds in settings(study, optimizer, batch_size).items()
+        if not config.hyperparameters.weight_decay
+    ]
+    return max(candidates, key=best, default={})
 
 
 def log_of(record: dict, name: str) -> float:

@@ -77,6 +77,37 @@ def test_verdict(states, expected):
     assert verdict([kinds[state] for state in states]) == expected
 
 
+def test_shares_that_are_equal_in_all_seeds_have_an_interval():
+    """Of 15 runs 15, or 9, in three seeds of five: the exact binomial intervals are [0.78, 1] and [0.32, 0.84]."""
+    runs = tuple(range(15))
+    certain, even = (Number("it", "share", (0.5, INF), (share,) * 3, runs) for share in (1.0, 0.6))
+    for found, hits in ((certain, 15), (even, 9)):
+        exact = stats.binomtest(hits, 15).proportion_ci(0.95, "exact")
+        np.testing.assert_allclose(found.interval(), exact, rtol=1e-12)
+    assert (certain.state(), even.state()) == ("holds", "open")
+    assert Number("it", "share", (0.5, INF), (0.0,) * 3, runs).state(8) == "fails"
+    # Seeds that disagree: Student's, which is wider.
+    spread = Number("it", "share", (0.5, INF), (0.2, 0.6, 1.0), runs)
+    np.testing.assert_allclose(spread.interval(), stats.ttest_1samp([0.2, 0.6, 1.0], 0).confidence_interval(0.95))
+
+
+def test_the_best_of_several_settings_needs_a_clearer_difference():
+    # With 2 degrees of freedom t is 4.30 at 95 %, 7.65 at 1 - 5 %/3: 10 -+ 2.48, 10 -+ 4.42.
+    assert replace(number([9, 10, 11], (7, INF)), choices=1).state() == "holds"
+    assert replace(number([9, 10, 11], (7, INF)), choices=3).state() == "open"
+    assert replace(number([9, 10, 11], (-INF, 7)), choices=3).state() == "open"
+
+
+def test_settings_among_which_a_cell_is_chosen_are_counted(tmp_path):
+    """Three E_free of as many seeds; one more with a single seed is not in the choice."""
+    more = {("adam_lawn", False, value): 93.0 for value in (5.0, 10.0)}
+    runs = gupta(tmp_path / "a", more, only=[("adam", False), ("adam_lawn", False), *more])
+    lucky = {("adam_lawn", False, 3.0): 99.0}
+    runs += gupta(tmp_path / "b", lucky, seeds=(0,), only=lucky)
+    [judgement] = judge("lawn", runs, [claim for claim in CLAIMS if claim.name == "L1"])
+    assert [found.choices for found in judgement.numbers] == [3]
+
+
 def test_seeds_are_paired_and_those_without_a_partner_left_out(tmp_path):
     runs = madan(tmp_path, seeds=(0, 1, 2, 3), only=[("plain20", None, None), ("plain20", "alpha", 1e-2)])
     one = {run.config.seed: run for run in runs if run.config.setting == "default" and run.config.seed != 1}
@@ -120,6 +151,34 @@ def test_runs_that_diverged_are_no_evidence_of_flat_or_equal_curves(tmp_path):
     assert verdicts == ["not run", "not run", "contradicted"]
 
 
+def test_runs_that_diverged_are_no_evidence_of_equal_accuracies(tmp_path):
+    everything = gupta(tmp_path, {("adam_lawn", False, 10.0): 93.7}, seeds=(0, 1))
+    diverged = [replace(run, outcome={"outcome": "diverged"}, epochs=[]) for run in everything]
+    study = split("all", diverged)[0]
+    rules = (lawn.l1, lawn.l2, lawn.l3, lawn.l4, lawn.l5, lawn.l6, lawn.l8)
+    assert {verdict(rule(study)) for rule in rules} == {"not run"}
+    # One that did not is evidence against one that did: Adam at a guess's 10 %.
+    half = [
+        run if run.config.optimizer == "adam_lawn" else other for run, other in zip(everything, diverged, strict=True)
+    ]
+    assert verdict(lawn.l1(split("half", half)[0])) == "reproduced"
+
+
+def test_the_farthest_curve_does_not_depend_on_which_value_diverged(tmp_path):
+    """The default diverged, and one epsilon, whichever: the others are as far from it as a guess is."""
+    states = set()
+    for value in (1e-6, 1.0):
+        runs = madan(tmp_path / str(value), seeds=(0, 1))
+        for place, run in enumerate(runs):
+            if run.config.model == "plain20" and run.config.hyperparameters in (
+                Hyperparameters(),
+                Hyperparameters(epsilon=value),
+            ):
+                runs[place] = replace(run, outcome={"outcome": "diverged"}, epochs=[])
+        states.add(sensitivity.s8(split("all", runs)[0])[0].state())
+    assert states == {"fails"}
+
+
 def test_what_has_flattened_to_nothing_is_the_smallest_number():
     assert lawn.log_of({"gradient_norm": 0.0}, "gradient_norm") == math.log(lawn.TINY)
     assert lawn.log_of({"hessian_eigenvalue": -50.0}, "hessian_eigenvalue") == math.log(50)
@@ -136,6 +195,19 @@ def test_runs_of_another_protocol_precision_or_batch_are_not_compared(tmp_path):
         "the paper's protocol",
         "the paper's protocol, bf16",
         "reduced: 3,000 images, 5 epochs",
+    ]
+    # What is less than the paper's, or is not its BatchNorm, is not the paper's.
+    cut = madan(tmp_path / "e", seeds=(0,), only=[("plain20", None, None)], microbatch=10)
+    assert split("all", cut)[0].scope == "reduced: 50,000 images, 15 epochs, batches in parts"
+    fewer = replace(PROTOCOLS["lawn-paper"], test_images=100)
+    large = [RunConfig("cifar10", "vgg19", protocol) for protocol in (PROTOCOLS["lawn-paper"], fewer)]
+    large.append(replace(large[0], microbatch=64))
+    lines = [{"epoch": 1, "train_loss": 1.0, "test_loss": 1.0, "test_accuracy": 0.3}]
+    scopes = [split("large", [write_run(tmp_path / str(n), c, lines)])[0].scope for n, c in enumerate(large)]
+    assert scopes == [
+        "the paper's protocol",
+        "reduced: vgg19, 50,000 images, 300 epochs",
+        "the paper's protocol, batches in parts",
     ]
     # Batch sizes are what a study of them compares.
     assert len(split("lawn", gupta(tmp_path / "d", seeds=(0,)))) == 1

@@ -10,7 +10,7 @@ from tests.claims.worlds import gupta, madan
 
 NAMES = [claim.name for claim in CLAIMS]
 EPSILON, BETA2 = ("plain20", "epsilon", 1.0), [("resnet34", "beta2", value) for value in (0.1, 0.9, 0.99, 0.9999)]
-ALPHA = [("plain20", "alpha", value) for value in (1e-5, 1e-4, 1e-2)]
+ALPHA = [("plain20", None, None), *(("plain20", "alpha", value) for value in (1e-5, 1e-4, 1e-2, 1e-1))]
 
 # What to change of the paper's world so that the claim, and perhaps others, are contradicted.
 OPPOSITES = {
@@ -108,6 +108,14 @@ def test_what_was_not_run_has_no_verdict(worlds):
     assert set(verdicts(sgd)) == {"L2"}  # SGD's loss of accuracy is a part of it
 
 
+def test_a_beta1_is_not_judged_in_fewer_steps_than_it_averages_over(worlds, tmp_path):
+    """150 steps contradict that 0.999 trains worse, and that says nothing: 0.9999 would be the same optimizer there."""
+    opposite = madan(tmp_path, OPPOSITES["S6"], seeds=(0, 1, 2), protocol=PROTOCOLS["laptop"])
+    [judgement] = judge("study", opposite, [claim for claim in CLAIMS if claim.name == "S6"])
+    assert judgement.verdict == "inconclusive"
+    assert {n.why for n in judgement.numbers if not n.samples} == {"its mean is over 1,000 steps, and these are 150"}
+
+
 def test_absolute_accuracies_are_judged_at_the_papers_protocol_alone(tmp_path):
     reduced = madan(tmp_path, protocol=PROTOCOLS["laptop"], seeds=(0, 1))
     assert not {"S9", "S10"} & set(verdicts(reduced))
@@ -140,3 +148,6 @@ def test_adam_with_weight_decay_says_nothing_of_growth(tmp_path):
         for run in runs
     ]
     assert verdicts(decayed, "L7") == {}
+    # A better one beside it does not hide the one without.
+    better = [replace(run, epochs=[r | {"test_accuracy": 0.99} for r in run.epochs]) for run in decayed]
+    assert verdicts(runs + [run for run in better if run.config.optimizer == "adam"], "L7") == {"L7": "contradicted"}
