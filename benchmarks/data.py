@@ -78,8 +78,7 @@ def programs(folder: Path, workers: int, peer: str | None) -> dict[str, Iterator
         from torch.utils.data import DataLoader
 
         images: Any = TorchImages(dataset.train.paths, dataset.train.sizes)
-        options: dict[str, Any] = {"multiprocessing_context": "spawn"} if workers else {}
-        found["torch"] = iter(DataLoader(images, PIECE, num_workers=workers, **options))
+        found["torch"] = iter(DataLoader(images, PIECE, num_workers=workers, multiprocessing_context="spawn"))
     # Of an epoch's pieces the last one is the image to evaluate.
     per_epoch = batches // PIECE
     found["alone"] = (source[index] for index in range(10**9) if index % (per_epoch + 1) < per_epoch)
@@ -108,7 +107,7 @@ def compare_photographs(folder: Path, images: int, turns: int, workers: int, pee
     rows: dict[str, Any] = summary({name: np.array(seconds) for name, seconds in times.items()}, "adamlab")
     for name, row in rows.items():
         row["images_per_second"] = round(1e3 * count * PIECE / row["ms"], 1)
-        row["per_core"] = round(row["images_per_second"] / (1 if name == "alone" else max(1, workers)), 1)
+        row["per_core"] = round(row["images_per_second"] / (1 if name == "alone" else workers), 1)
     return rows
 
 
@@ -142,6 +141,8 @@ def main() -> None:
     parser.add_argument("--peer", choices=("torch",), help="also time this one")
     parser.add_argument("--output", type=Path, help="also write the figures to this JSON file")
     options = parser.parse_args()
+    if options.workers < 1:
+        parser.error(f"--workers must be at least 1, got {options.workers}")
     with tempfile.TemporaryDirectory() as folder:
         photographs = compare_photographs(Path(folder), options.images, options.turns, options.workers, options.peer)
     results = {"photographs": photographs, "cifar": compare_cifar(options.turns)}

@@ -1,12 +1,13 @@
 """What a sweep costs: the same small training, over and over.
 
-  python -m benchmarks.sweep                               K settings: one by one, vmapped, in several processes
+  python -m benchmarks.sweep                               K settings: one by one, and vmapped
   python -m benchmarks.sweep --study --peer=torch          the whole alpha study, beside the same study in PyTorch
 
 One by one is what a study does: one program, hyperparameters as arrays, a run after the other. `vmap` trains all in
-one program, as `--vmap=K` does. Several processes share the cores. The whole study is timed from the command line to
-its figures, with an empty compilation cache (cold) and with the one that it left behind (warm); PyTorch's is a plain
-script: eager, channels-last, data in memory, the same networks, settings, images and evaluations.
+one program, as `--vmap=K` does. The whole study is timed from the command line to its figures, with an empty
+compilation cache (cold), with the one that it left behind (warm), and with that in two processes on one folder, which
+share the cores; PyTorch's is a plain script: eager, channels-last, data in memory, the same networks, settings, images
+and evaluations.
 """
 
 import argparse

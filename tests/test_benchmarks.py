@@ -20,11 +20,13 @@ def test_a_step_trains():
 def test_one_by_one_and_vmapped_take_the_same_steps(monkeypatch):
     monkeypatch.setattr(sweep, "BATCH", 2)
     monkeypatch.setattr(sweep, "CHUNK", 1)
+    monkeypatch.setitem(models.MODELS, "plain20", small.Net)
     programs = sweep.programs("plain20", 2)
     one_by_one, together = (programs[name]() for name in ("one by one", "vmap"))
+    # Adam's first step is alpha long, and the two alphas differ by 1e-4.
     for place, state in enumerate(one_by_one):
         mine = jax.tree.map(lambda leaf, place=place: leaf[place], together)
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-3), state.batch_stats, mine.batch_stats)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), state.params, mine.params)
 
 
 def test_a_step_on_two_devices_and_its_parts_run(monkeypatch):
@@ -46,6 +48,7 @@ def test_a_chunk_of_updates_is_so_many_updates():
 
 
 def test_ratios_are_medians_within_a_turn():
-    rows = summary({"a": np.array([1.0, 2.0, 6.0]), "b": np.array([2.0, 2.0, 2.0])}, "b")
-    assert (rows["a"]["ratio"], rows["a"]["ms"]) == (1.0, 2000.0)
+    # Of the turns' ratios, 1/4, 2 and 3, the median is 2; the ratio of the medians would be 1.
+    rows = summary({"a": np.array([1.0, 2.0, 6.0]), "b": np.array([4.0, 1.0, 2.0])}, "b")
+    assert (rows["a"]["ratio"], rows["a"]["ms"]) == (2.0, 2000.0)
     assert [len(values) for values in interleave({"a": lambda: 0, "b": lambda: 1}, turns=3).values()] == [3, 3]

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from adamlab.data import cifar, digits, photographs, synthetic
-from adamlab.data.dataset import NAMES, ArrayDataset, DataError, Dataset, StreamDataset
+from adamlab.data.dataset import NAMES, ArrayDataset, DataError, Dataset, StreamDataset, Unavailable
 
 __all__ = ["NAMES", "ArrayDataset", "DataError", "Dataset", "StreamDataset", "load"]
 
@@ -49,7 +49,6 @@ def load(
 
 def _load_auto(data_dir: str | Path | None) -> ArrayDataset:
     try:
-        cifar.prepare("cifar10", data_dir)
-    except DataError as error:
+        return cifar.load("cifar10", data_dir)
+    except Unavailable as error:  # damage is an error, not a reason to train on something else
         return replace(digits.load(), note=f"These are scikit-learn's 8x8 digits, NOT CIFAR-10: {error}.")
-    return cifar.load("cifar10", data_dir)  # damaged records are an error, not a reason to train on something else

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from adamlab.data.dataset import ArrayDataset, DataError, Split, data_folder, one_line
+from adamlab.data.dataset import ArrayDataset, DataError, Split, Unavailable, data_folder, one_line
 from adamlab.data.download import fetch
 
 SHAPE = (32, 32, 3)
@@ -101,13 +101,14 @@ def prepare(name: str, data_dir: str | Path | None = None, *, url: str | None = 
       url: Where to fetch the archive instead, e.g. `file:///home/me/cifar-10-binary.tar.gz`.
 
     Raises:
-      DataError: The archive cannot be fetched or is not the known one, or the folder cannot be written.
+      Unavailable: The archive cannot be fetched or is not the known one, or the folder cannot be written.
+      DataError: What is there is damaged.
     """
     builder, root = _builder(name, data_dir), data_folder(data_dir)
     metadata = builder.data_path / "dataset_info.json"
-    if metadata.exists():
-        return
     if builder.data_path.exists():
+        if metadata.exists():  # asked second: another process may put the whole folder there at any time
+            return
         raise DataError(f"{name} in {builder.data_path} is incomplete: delete that folder and run again")
     source = SOURCES[name]
     try:
@@ -117,10 +118,10 @@ def prepare(name: str, data_dir: str | Path | None = None, *, url: str | None = 
             fetch(url or source.url, archive, source.sha256)
             builder.write(*_read_archive(archive, source), Path(scratch))
     except DataError as error:
-        raise DataError(f"{name} is not prepared in {root}: {error}. {_advice(name)}") from error
+        raise Unavailable(f"{name} is not prepared in {root}: {error}. {_advice(name)}") from error
     except (OSError, RuntimeError) as error:  # array_record's writer raises the latter, on a full disk for one
         if not metadata.exists():  # else another process was faster, and that is as good
-            raise DataError(f"{name} could not be prepared in {root}: {one_line(error)}") from error
+            raise Unavailable(f"{name} could not be prepared in {root}: {one_line(error)}") from error
 
 
 def _advice(name: str) -> str:

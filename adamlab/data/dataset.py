@@ -18,6 +18,10 @@ class DataError(Exception):
     """Data that is missing, damaged or unreachable. The message is one line for the person who asked for it."""
 
 
+class Unavailable(DataError):
+    """Data that is not here and cannot be had now. What is here and damaged is not that."""
+
+
 @dataclass(frozen=True, eq=False)
 class ArrayDataset:
     """A data set in memory.

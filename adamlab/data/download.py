@@ -43,11 +43,12 @@ def fetch(url: str, path: Path, sha256: str) -> None:
                     file.write(block)
                     digest.update(block)
                     received += len(block)
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:  # ValueError: it is no URL
         raise DataError(f"could not fetch {url}: {getattr(error, 'reason', None) or error}") from error
     if digest.hexdigest() != sha256:
+        of_all = f" of {size:,}" if size else ""
         raise DataError(
-            f"could not fetch {url}: {received:,} of {size:,} bytes arrived and their sha256 is "
+            f"could not fetch {url}: {received:,}{of_all} bytes arrived and their sha256 is "
             f"{digest.hexdigest()}, expected {sha256}"
         )
 

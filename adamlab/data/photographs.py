@@ -8,6 +8,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from adamlab.data.dataset import NAMES, DataError, Records, StreamDataset, data_folder, one_line
 
 # Of ImageNet's training images, as in github.com/facebookarchive/fb.resnet.torch, datasets/imagenet.lua.
@@ -47,8 +49,10 @@ def load(
     keys = info.supervised_keys
     test = next((split for split in ("validation", "test") if split in splits), None)
     kinds = [type(features[key]).__name__ for key in keys] if keys and len(keys) == 2 else []
-    if kinds != ["Image", "ClassLabel"] or "train" not in splits or test is None:
-        expected = "(image, label) with the splits train and validation or test"
+    # Of 16 bits Pillow would keep the brightest 255 levels of 65,536.
+    is_set = kinds == ["Image", "ClassLabel"] and features[keys[0]].np_dtype == np.uint8
+    if not is_set or "train" not in splits or test is None:
+        expected = "(image, label) of 8 bits a channel, with the splits train and validation or test"
         raise DataError(f"{name} in {info.data_dir} is no image classification set: expected {expected}")
     file_format = getattr(info.file_format, "value", info.file_format)
     if file_format != "array_record":

@@ -229,6 +229,36 @@ def test_auto_does_not_pass_over_damage(prepared):
     shard.write_bytes(np.random.default_rng(0).bytes(100_000))
     with pytest.raises(DataError, match="is damaged"):
         adamlab.data.load("auto", prepared.parents[1])
+    (prepared / "dataset_info.json").write_text("{")
+    with pytest.raises(DataError, match="delete that folder or give another one"):
+        adamlab.data.load("auto", prepared.parents[1])
+    (prepared / "dataset_info.json").unlink()
+    with pytest.raises(DataError, match="is incomplete: delete that folder"):
+        adamlab.data.load("auto", prepared.parents[1])
+
+
+@pytest.mark.parametrize("look", [1, 2, 3])
+def test_a_set_that_another_process_finishes_meanwhile_is_taken(prepared, monkeypatch, look):
+    """Its folder appears just before one of this process' looks at it. After the last of them the set is fetched."""
+    kind, elsewhere = type(cifar._builder("cifar10", prepared.parents[1]).data_path), prepared.with_name("elsewhere")
+    exists, looks = kind.exists, 0
+    prepared.rename(elsewhere)
+
+    def watched(path, **options):
+        nonlocal looks
+        looks += str(path).startswith(str(prepared))
+        if looks == look and elsewhere.is_dir():
+            elsewhere.rename(prepared)
+        return exists(path, **options)
+
+    monkeypatch.setattr(kind, "exists", watched)
+    try:
+        cifar.prepare("cifar10", prepared.parents[1], url="file:///nowhere")
+        message = ""
+    except DataError as error:
+        message = str(error)
+    assert "incomplete" not in message
+    assert prepared.is_dir() or "could not fetch file:///nowhere" in message
 
 
 def test_any_damage_of_a_shard_is_refused_by_name_or_changes_nothing(prepared):

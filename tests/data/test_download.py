@@ -70,6 +70,11 @@ def test_other_contents(tmp_path):
         fetch(url, tmp_path / "file", DIGEST)
 
 
+def test_a_path_is_no_url(tmp_path):
+    with pytest.raises(DataError, match=r"could not fetch /home/me/cifar.tar.gz: unknown url type"):
+        fetch("/home/me/cifar.tar.gz", tmp_path / "file", "")
+
+
 def test_not_there(tmp_path):
     with _server(lambda handler: handler.send_error(404)) as url, pytest.raises(DataError, match=f"{url}: Not Found"):
         fetch(url, tmp_path / "file", DIGEST)

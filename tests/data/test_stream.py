@@ -258,6 +258,12 @@ def test_what_is_not_there_or_not_right_is_said_in_one_line(snapshots, tmp_path)
     assert "is prepared as tfrecord, not array_record" in refusal()
     edit_info(folder, fileFormat="array_record", supervisedKeys=None)
     assert "is no image classification set" in refusal()
+    edit_info(folder, supervisedKeys={"tuple": {"items": [{"featureKey": "image"}, {"featureKey": "label"}]}})
+    features = json.loads((folder / "features.json").read_text())
+    image = features["featuresDict"]["features"]["image"]["image"]
+    image |= {"dtype": "uint16", "encodingFormat": "png"}
+    (folder / "features.json").write_text(json.dumps(features))
+    assert "of 8 bits a channel" in refusal()
     (folder / "dataset_info.json").write_text("{")
     assert "cannot be read" in refusal()
 
