@@ -30,7 +30,8 @@ def scale_by_adam(
       eps_root: Added inside the square root, >= 0.
 
     Returns:
-      An `optax.GradientTransformation`; its updates and moments keep the gradients' dtypes.
+      An `optax.GradientTransformation`; its updates keep the gradients' dtypes, its moments have the parameters'. A
+      bfloat16 second moment hardly decays at 0.999: train float32 parameters, and round copies of them.
 
     Raises:
       ValueError: A number is out of range. Traced values cannot be looked at and are not checked.
@@ -53,7 +54,7 @@ def scale_by_adam(
 
         # Traced float32 hyperparameters must not promote moments of a narrower type.
         mu = jax.tree.map(lambda m, g: (b1 * m + (1 - b1) * g).astype(m.dtype), state.mu, updates)
-        nu = jax.tree.map(lambda v, g: (b2 * v + (1 - b2) * jnp.square(g)).astype(v.dtype), state.nu, updates)
+        nu = jax.tree.map(lambda v, g: (b2 * v + (1 - b2) * squared_size(g)).astype(v.dtype), state.nu, updates)
         return jax.tree.map(rescale, mu, nu, updates), ScaleByAdamState(count, mu, nu)
 
     return optax.GradientTransformation(init_fn, update_fn)
@@ -83,7 +84,7 @@ def adam(
     whole grid of settings, and `jax.vmap` trains several at once.
 
     Args:
-      learning_rate: Step size alpha > 0, or a schedule from the step count (starting at 0) to it.
+      learning_rate: Step size alpha >= 0, or a schedule from the step count (starting at 0) to it.
       b1: Decay rate of the first moment, in [0, 1).
       b2: Decay rate of the second moment, in [0, 1).
       eps: Added to the square root, >= 0.
@@ -110,7 +111,19 @@ def adam(
       Adam Optimization on Deep CNNs", Algorithm 1.
     """
     check_learning_rate(learning_rate)
-    return optax.chain(scale_by_adam(b1, b2, eps, eps_root), optax.scale_by_learning_rate(learning_rate))
+    return optax.chain(scale_by_adam(b1, b2, eps, eps_root), scale_by_learning_rate(learning_rate))
+
+
+def scale_by_learning_rate(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
+    """`optax.scale_by_learning_rate` whose updates keep their dtypes where the rate is a traced float32 array, too."""
+    if callable(learning_rate):
+        return optax.scale_by_learning_rate(learning_rate)
+    return optax.stateless(lambda updates, _: jax.tree.map(lambda u: (-learning_rate * u).astype(u.dtype), updates))
+
+
+def squared_size(x: jax.Array) -> jax.Array:
+    """|x|^2 of each entry, which may be complex."""
+    return jnp.real(x * jnp.conj(x))
 
 
 def one_minus_power(decay: ArrayLike, count: ArrayLike) -> jax.Array:

@@ -13,9 +13,12 @@ def check_positive(**values: ArrayLike) -> None:
 
 
 def check_learning_rate(learning_rate: ArrayLike | Callable) -> None:
-    """Raises ValueError or TypeError unless it is a schedule, or a finite number > 0 (or traced)."""
+    """Raises ValueError or TypeError unless it is a schedule, or a finite number >= 0 (or traced).
+
+    0 is what schedules begin and end with, and `optax.inject_hyperparams` passes on as a number.
+    """
     if not callable(learning_rate):
-        check_positive(learning_rate=learning_rate)
+        check_non_negative(learning_rate=learning_rate)
 
 
 def check_non_negative(**values: ArrayLike) -> None:

@@ -19,12 +19,13 @@ from adamlab.optim.sphere import (
     Mask,
     largest_drift,
     measure,
+    named,
     project,
     require_params,
     retract,
     zero_radii,
 )
-from adamlab.optim.switch import FIRST_MOMENTS, has_first_moment, reset, transport
+from adamlab.optim.switch import FIRST_MOMENTS, first_moments, reset, transport
 
 Steps = float | jax.Array
 AtSwitch = Literal["keep", "reset", "transport"]
@@ -80,7 +81,8 @@ def lawn(
     ``chain(lawn(scale_by_adam(), ...), scale_by_learning_rate(1e-3))`` and ``schedule_free(lawn(...), ...)``. A
     transformation cannot see its place, but it sees the parameters: `LawnState.drift` tells. Wrappers that apply an
     update as it is or not at all may go around it: `MultiSteps`, `apply_if_finite`, `masked`, `partition`, and
-    `inject_hyperparams` (with ``static_args=("mask", "unit_axis")``).
+    `inject_hyperparams` (with ``static_args=("mask", "unit_axis")``, and ``hyperparam_dtype=jnp.float32`` for
+    parameters of half precision, to which it would round a decay rate of 0.999: to 1).
 
     Args:
       inner: Any Optax optimizer but those with a line search, which would not see the constraint.
@@ -126,14 +128,18 @@ def lawn(
     if at_switch not in ("keep", "reset", "transport"):
         raise ValueError(f"at_switch must be 'keep', 'reset' or 'transport', got {at_switch!r}")
     check_non_negative(free_steps=free_steps)
+    if isinstance(free_steps, int):  # for ever: the count, an int32, ends there, too
+        free_steps = min(free_steps, 2**31 - 1)
     inner = optax.with_extra_args_support(inner)
 
     def init_fn(params):
         radius = zero_radii(params, mask, unit_axis)
         inner_state = inner.init(params)
-        nodes = jax.tree.leaves(inner_state, is_leaf=has_first_moment)
-        if at_switch == "transport" and not any(map(has_first_moment, nodes)):
-            raise ValueError(f"at_switch='transport' needs one of {FIRST_MOMENTS} in {jax.tree.structure(inner_state)}")
+        has_params = isinstance(radius, dict)  # see `zero_radii`
+        found = has_params and any(radius.keys() & named(moment).keys() for moment in first_moments(inner_state))
+        if at_switch == "transport" and has_params and not found:
+            fields, structure = " or ".join(FIRST_MOMENTS), jax.tree.structure(inner_state)
+            raise ValueError(f"at_switch='transport' needs {fields} shaped like the parameters in {structure}")
         return LawnState(jnp.zeros([], jnp.int32), radius, jnp.zeros([], jnp.float32), inner_state)
 
     def update_fn(updates, state, params=None, **extra_args):
@@ -211,7 +217,7 @@ def sgd_lawn(
         optax.add_decayed_weights(lambda count: weight_decay * jnp.less(count, free_steps)),
         optax.sgd(learning_rate, momentum, nesterov),
     )
-    return lawn(inner, free_steps=free_steps, mask=mask)
+    return lawn(_keep_dtypes(inner), free_steps=free_steps, mask=mask)
 
 
 def lamb_lawn(
@@ -237,4 +243,14 @@ def lamb_lawn(
     check_learning_rate(learning_rate)
     check_decay(b1=b1, b2=b2)
     check_non_negative(eps=eps, eps_root=eps_root)
-    return lawn(optax.lamb(learning_rate, b1, b2, eps, eps_root), free_steps=free_steps, mask=mask)
+    return lawn(_keep_dtypes(optax.lamb(learning_rate, b1, b2, eps, eps_root)), free_steps=free_steps, mask=mask)
+
+
+def _keep_dtypes(inner: optax.GradientTransformation) -> optax.GradientTransformation:
+    """Keeps traced float32 hyperparameters from promoting updates and state of a narrower type."""
+
+    def update_fn(updates, state, params=None):
+        moved, new_state = inner.update(updates, state, params)
+        return optax.tree.cast_like(moved, updates), optax.tree.cast_like(new_state, state)
+
+    return optax.GradientTransformation(inner.init, update_fn)

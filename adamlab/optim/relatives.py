@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from adamlab.optim.adam import one_minus_power
+from adamlab.optim.adam import one_minus_power, scale_by_learning_rate
 from adamlab.optim.checks import check_decay, check_learning_rate, check_non_negative, check_positive
 from adamlab.optim.lawn import lawn
 from adamlab.optim.sphere import Mask, inner_product, require_params
@@ -100,7 +100,8 @@ def _projection(step, gradient, weight, delta, eps, unit_axis) -> tuple[jax.Arra
         norm_w = jnp.sqrt(inner_product(weight, weight, axis))
         cosine = jnp.abs(inner_product(gradient, weight, axis)) / (jnp.maximum(norm_g, eps) * jnp.maximum(norm_w, eps))
         is_orthogonal = jnp.max(cosine) < delta / jnp.sqrt(weight.size / norm_w.size)
-        slope = jnp.where(is_orthogonal, inner_product(step, weight, axis) / jnp.square(norm_w + eps), slope)
+        along = inner_product(step, weight, axis) / (norm_w + eps)
+        slope = jnp.where(is_orthogonal, along / (norm_w + eps), slope)  # its square may underflow
         is_projected |= is_orthogonal
     return slope, is_projected
 
@@ -160,5 +161,5 @@ def adamp(
     check_learning_rate(learning_rate)
     return optax.chain(
         scale_by_adamp(b1, b2, eps, weight_decay, delta, wd_ratio, nesterov, unit_axis=unit_axis),
-        optax.scale_by_learning_rate(learning_rate),
+        scale_by_learning_rate(learning_rate),
     )

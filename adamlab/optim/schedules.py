@@ -89,6 +89,7 @@ def three_phase_schedule(
       >>> [round(float(schedule(step)), 3) for step in range(9)]
       [1.0, 1.0, 0.0, 0.5, 1.0, 0.854, 0.5, 0.146, 0.0]
     """
+    check_positive(peak_value=peak_value)
     free_value = peak_value if free_value is None else free_value
     check_positive(free_value=free_value)
     check_non_negative(free_steps=free_steps, warmup_steps=warmup_steps)

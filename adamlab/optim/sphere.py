@@ -60,13 +60,13 @@ def layer_norms(params: optax.Params) -> Leaves:
       >>> {path: float(norm) for path, norm in layer_norms({"dense": {"kernel": jnp.full((2, 2), 3.0)}}).items()}
       {'dense/kernel': 6.0}
     """
-    return {_name(path): jnp.sqrt(inner_product(leaf, leaf)) for path, leaf in tree_leaves_with_path(params)}
+    return {name: jnp.sqrt(inner_product(leaf, leaf)) for name, leaf in named(params).items()}
 
 
 def inner_product(x: jax.Array, y: jax.Array, unit_axis: int | None = None) -> jax.Array:
     """<x, y> of whole leaves, shape (), or of each of their units, with the other axes kept at size 1."""
     dtype = jnp.promote_types(jnp.result_type(x, y), jnp.float32)
-    products = x.astype(dtype) * y.astype(dtype)
+    products = jnp.real(x.astype(dtype) * jnp.conj(y.astype(dtype)))
     if unit_axis is None:
         return jnp.sum(products)
     if not -x.ndim <= unit_axis < x.ndim:
@@ -146,28 +146,25 @@ def retract(spheres: Spheres, updates: Any, unit_axis: int | None, project_updat
     """
 
     def retract_leaf(update, weight, square, radius, held):
-        w = weight.astype(square.dtype)
-        if project_update:  # u stands for u - normal w, which is orthogonal to w
-            along = inner_product(update, w, unit_axis)
-            normal = along / _non_zero(square)
-            growth = inner_product(update, update, unit_axis) - normal * along
-        else:
-            normal = 0.0
-            growth = inner_product(update, update + 2.0 * w, unit_axis)
+        u, w = update, weight.astype(jnp.promote_types(weight.dtype, square.dtype))
+        if project_update:
+            for _ in range(2):  # the second time takes what the first one's rounding left of a large multiple of w
+                normal = inner_product(u, w, unit_axis) / _non_zero(square)
+                u = u - jnp.where(held, normal, 0.0) * w
+        growth = inner_product(u, u + 2.0 * w, unit_axis)
 
         def exact(u, w):
-            end = w + u - normal * w
-            return inner_product(end, end, unit_axis)
+            return inner_product(w + u, w + u, unit_axis)
 
         is_short = square + growth < 0.25 * square
-        end_square = lax.cond(jnp.any(is_short), exact, lambda u, w: square + growth, update, w)
+        end_square = lax.cond(jnp.any(is_short), exact, lambda u, w: square + growth, u, w)
         norm = jnp.sqrt(jnp.where(is_short, end_square, square + growth))
         held &= norm > 0.0  # w + u = 0 points nowhere
         norm = _non_zero(norm)
         scale = jnp.where(held, radius / norm, 1.0)
-        shift = (jnp.square(radius) - square - growth) / (norm * (norm + radius)) - scale * normal
-        moved = scale * update + jnp.where(held, shift, 0.0) * w
-        return jnp.where(held & is_short, scale * (w + update - normal * w) - w, moved).astype(update.dtype)
+        shift = (jnp.square(radius) - square - growth) / (norm * (norm + radius))
+        moved = scale * u + jnp.where(held, shift, 0.0) * w
+        return jnp.where(held & is_short, scale * (w + u) - w, moved).astype(update.dtype)
 
     return _map_leaves(retract_leaf, updates, spheres.weight, spheres.square, spheres.radius, spheres.held)
 
@@ -183,17 +180,25 @@ def largest_drift(spheres: Spheres) -> jax.Array:
 
 def _select(params: optax.Params, mask: Mask | None) -> Leaves:
     """The leaves that a mask selects, by path. A mask that selects nothing is an error which lists the leaves."""
+    leaves = named(params)
+    if not leaves:
+        return {}
     mask = kernel_mask if mask is None else mask
     mask_tree = mask(params) if callable(mask) else mask
     # As in optax.masked, one bool in the mask may stand for a whole subtree of the parameters.
     flags = jax.tree.leaves(jax.tree.map(lambda m, tree: jax.tree.map(lambda _: bool(m), tree), mask_tree, params))
-    leaves = [(_name(path), leaf) for path, leaf in tree_leaves_with_path(params)]
-    if leaves and not any(flags):
-        found = ", ".join(f"{name or 'the parameter'} {jnp.shape(leaf)}" for name, leaf in leaves)
+    if not any(flags):
+        found = ", ".join(f"{name or 'the parameter'} {jnp.shape(leaf)}" for name, leaf in leaves.items())
         raise ValueError(f"mask must select the leaves to constrain, but selects none of: {found}")
+    return {name: leaf for (name, leaf), flag in zip(leaves.items(), flags, strict=True) if flag}
+
+
+def named(params: optax.Params) -> Leaves:
+    """All leaves by path. Two of one path, such as "a/c" and "c" below "a", are an error."""
+    leaves = [(_name(path), leaf) for path, leaf in tree_leaves_with_path(params)]
     if len(dict(leaves)) < len(leaves):
         raise ValueError(f"every leaf needs a path of its own, got {sorted(name for name, _ in leaves)}")
-    return {name: leaf for (name, leaf), flag in zip(leaves, flags, strict=True) if flag}
+    return dict(leaves)
 
 
 def _map_leaves(function: Callable[..., jax.Array], tree: Any, *quantities: Leaves) -> Any:

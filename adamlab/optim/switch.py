@@ -9,13 +9,20 @@ from adamlab.optim.sphere import Spheres, project
 
 # What Optax's states call a running mean of gradients: Adam and most others, momentum, and `optax.ema`.
 FIRST_MOMENTS = ("mu", "trace", "ema")
-# What says where training is, or what a person set: `inject_hyperparams`, `conditionally_transform`, `MultiSteps`.
-_RUN_ON = ("hyperparams", "hyperparams_states", "step", "gradient_step")
+# What says where training is, or what a person set: `inject_hyperparams`, `conditionally_transform`, `MultiSteps`; and
+# keys, since noise must not come twice.
+_RUN_ON = ("hyperparams", "hyperparams_states", "step", "gradient_step", "rng_key")
 
 
 def has_first_moment(node: Any) -> bool:
     """Whether a node of an inner state is one that has a running mean of gradients."""
     return not set(FIRST_MOMENTS).isdisjoint(getattr(node, "_fields", ()))
+
+
+def first_moments(inner_state: Any) -> list[Any]:
+    """All running means of gradients in an inner state."""
+    nodes = filter(has_first_moment, jax.tree.leaves(inner_state, is_leaf=has_first_moment))
+    return [getattr(node, field) for node in nodes for field in FIRST_MOMENTS if field in node._fields]
 
 
 def reset(inner_state: Any, fresh: Any, is_switch: jax.Array) -> Any:
@@ -27,7 +34,7 @@ def reset(inner_state: Any, fresh: Any, is_switch: jax.Array) -> Any:
     def choose(new, old):
         if not is_state(new):
             return jnp.where(is_switch, new, old)
-        if new._fields == ("count",):  # as in optax.ScaleByScheduleState
+        if set(new._fields) <= {"count", "rng_key"}:  # as in Optax's ScaleByScheduleState and AddNoiseState
             return old
         fields = [(name, getattr(old, name), getattr(new, name)) for name in new._fields]
         return new._replace(**{name: o if name in _RUN_ON else reset(o, n, is_switch) for name, o, n in fields})

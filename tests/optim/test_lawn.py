@@ -269,16 +269,25 @@ def test_wrong_use_is_refused():
         lawn(adam(0.1), free_steps=1, at_switch="restart")
     with pytest.raises(TypeError, match=r"inner must be an Optax optimizer.* got <function adam"):
         lawn(optax.adam, free_steps=1)
-    with pytest.raises(ValueError, match=r"at_switch='transport' needs one of .*mu"):
-        lawn(optax.sgd(0.1), free_steps=1, at_switch="transport").init(toy.PARAMS)
+    for inner in (optax.sgd(0.1), optax.sm3(0.1)):  # whose mu are accumulators, one per axis of a leaf
+        with pytest.raises(ValueError, match="at_switch='transport' needs mu or trace or ema shaped like the param"):
+            lawn(inner, free_steps=1, at_switch="transport").init(toy.PARAMS)
     with pytest.raises(ValueError, match="momentum must be in"):
         sgd_lawn(0.1, 5, momentum=1.0)
     optimizer = adam_lawn(0.1, 1)
     with pytest.raises(ValueError, match="needs the parameters"):
         optimizer.update(toy.PARAMS, optimizer.init(toy.PARAMS))
     clash = {"a/c": jnp.ones((2, 2)), "a": {"c": jnp.ones((2, 2))}}
-    with pytest.raises(ValueError, match="a path of its own"):
-        optimizer.init(clash)
+    for function in (optimizer.init, layer_norms):
+        with pytest.raises(ValueError, match="a path of its own"):
+            function(clash)
+
+
+def test_free_for_ever():
+    trajectory, state = toy.run(adam_lawn(0.03, 10**10), steps=5)
+    expected, _ = toy.run(adam(0.03), steps=5)
+    toy.assert_close(trajectory, expected)
+    assert state.drift == 0
 
 
 def test_radii_compare_with_layer_norms_by_path():

@@ -1,12 +1,18 @@
 """LAWN among Optax's transformations: around them, behind them and inside their wrappers."""
 
+from functools import partial
+from inspect import signature
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from adamlab.optim.lawn import adam_lawn, lawn
+from adamlab.optim.adam import adam
+from adamlab.optim.lawn import adam_lawn, lamb_lawn, lawn, sgd_lawn
+from adamlab.optim.relatives import adamp
+from adamlab.optim.schedules import two_phase_schedule
 from tests.optim import toy
 
 FREE, STEPS = 5, 20
@@ -75,6 +81,54 @@ def test_inject_hyperparams():
     toy.assert_close(trajectory, expected, rtol=1e-5)
     assert state.hyperparams["free_steps"] == FREE
     assert holds_norms(lawn(optax.inject_hyperparams(optax.adam)(learning_rate=0.03), free_steps=FREE))
+
+
+def test_inject_hyperparams_follows_a_schedule_from_0_to_0():
+    """Optax builds the optimizer anew at every step, with the schedule's number."""
+    schedule = two_phase_schedule(0.03, warmup_steps=1, total_steps=3)
+    for make in (adam, adamp, partial(adam_lawn, free_steps=2)):
+        optimizer = optax.inject_hyperparams(make)(schedule)
+        params, state = toy.PARAMS, optimizer.init(toy.PARAMS)
+        for step in range(4):  # step by step, so that the numbers are not traced
+            before = params
+            params, state = toy.step(optimizer, params, state, step)
+            moved = max(float(np.abs(params[k] - before[k]).max()) for k in params)
+            assert (moved > 1e-3) == (step in (1, 2))
+            assert (moved < 1e-6) == (step in (0, 3))
+
+
+@pytest.mark.parametrize("make", [adam, adamp, adam_lawn, sgd_lawn, lamb_lawn])
+def test_half_precision_is_kept_with_traced_hyperparameters(make):
+    names = {"learning_rate": 0.01, "b1": 0.9, "b2": 0.99, "eps": 1e-3, "momentum": 0.9, "weight_decay": 0.1}
+    numbers = {name: jnp.float32(number) for name, number in names.items() if name in signature(make).parameters}
+    numbers |= {"free_steps": jnp.float32(2)} if "free_steps" in signature(make).parameters else {}
+    params = jax.tree.map(lambda w: w.astype(jnp.bfloat16), toy.PARAMS)
+
+    @jax.jit
+    def train(params, numbers):
+        optimizer = optax.apply_if_finite(make(**numbers), 3)
+
+        def step(carry, _):
+            params, state = carry
+            updates, state = optimizer.update(params, state, params)
+            assert {update.dtype for update in jax.tree.leaves(updates)} == {jnp.dtype(jnp.bfloat16)}
+            return (optax.apply_updates(params, updates), state), None
+
+        return jax.lax.scan(step, (params, optimizer.init(params)), length=4)[0]  # which wants a carry of one type
+
+    moved, state = train(params, numbers)
+    assert state.total_notfinite == 0
+    assert any(np.any(moved[k] != params[k]) for k in params)
+
+
+def test_noise_goes_on_at_the_switch():
+    """Neither does it repeat itself, nor does its annealing start again."""
+    noisy = optax.noisy_sgd(0.1, eta=1.0, gamma=0.5, key=0)
+    still = lambda params, step: jax.tree.map(jnp.zeros_like, params)  # noqa: E731
+    trajectory, _ = toy.run(lawn(noisy, free_steps=3, at_switch="reset"), steps=6, gradients=still)
+    expected, _ = toy.run(noisy, steps=6, gradients=still)
+    # A bias is free: for it nothing changes.
+    np.testing.assert_allclose(trajectory["conv/bias"], expected["conv/bias"], rtol=1e-6)
 
 
 def test_multi_steps():

@@ -1,5 +1,7 @@
 """LAWN inside JAX programs: traced free steps, one compilation, vmap, pmap, shard_map, sharded parameters, saving."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -114,7 +116,10 @@ def test_shard_map(expected):
     toy.assert_close(result, expected[7], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("make", [adam_lawn, sgd_lawn, lamb_lawn])
+MASK = {name: name in toy.KERNELS for name in toy.PARAMS}
+
+
+@pytest.mark.parametrize("make", [adam_lawn, sgd_lawn, lamb_lawn, partial(adam_lawn, mask=MASK)])
 def test_norms_are_global_where_parameters_are_split_over_devices(make):
     mesh, optimizer = Mesh(jax.devices(), "model"), make(0.03, 5)
     specs = {"conv/kernel": P(None, None, None, "model"), "conv/bias": P("model"), "dense/kernel": P(), "scale": P()}

@@ -98,6 +98,12 @@ def test_adamp_takes_equinox_layouts():
     np.testing.assert_allclose(np.moveaxis(mirrored["conv/kernel"], 1, -1), trajectory["conv/kernel"], rtol=1e-5)
 
 
+def test_adamp_leaves_a_weight_of_zero_where_adam_takes_it():
+    optimizer, w, g = adamp(0.1, eps=1e-20), jnp.zeros((3, 2)), jnp.ones((3, 2))
+    updates, _ = optimizer.update(g, optimizer.init(w), w)
+    np.testing.assert_allclose(updates, np.full((3, 2), -0.1), rtol=1e-5)
+
+
 def test_adamp_keeps_dtypes_and_refuses_wrong_values():
     params = {name: w.astype(jnp.bfloat16) for name, w in toy.PARAMS.items()}
     optimizer = adamp(0.03, jnp.float32(0.9))

@@ -57,5 +57,7 @@ def test_wrong_values_are_refused():
         two_phase_schedule(1.0, 10, 10)
     with pytest.raises(ValueError, match=r"total_steps must be > free_steps \+ warmup_steps = 12, got 10"):
         three_phase_schedule(1.0, 8, 4, 10)
+    with pytest.raises(ValueError, match=r"peak_value must be a finite number > 0, got 0\.0"):
+        three_phase_schedule(0.0, 8, 4, 20)
     with pytest.raises(ValueError, match=r"free_value must be a finite number > 0, got -0\.1"):
         three_phase_schedule(1.0, 8, 4, 20, -0.1)

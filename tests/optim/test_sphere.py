@@ -80,6 +80,29 @@ def test_retraction(unit_axis, project_update, size):
     np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("multiple", [10.0, 1e3, 1e5])
+def test_an_update_long_along_the_weight_ends_on_the_sphere_where_its_tangent_part_points(multiple):
+    w = jnp.float32(RNG.normal(size=(64, 64)))
+    u = jnp.float32(multiple * w + 0.1 * jnp.float32(RNG.normal(size=(64, 64))))
+    moved = w + retract(spheres(w), {"w": u}, None, project_update=True)["w"]
+    w64, u64 = np.float64(w), np.float64(u)
+    end = w64 + u64 - np.sum(u64 * w64) / np.sum(w64**2) * w64
+    # float32 has lost digits of u's tangent part already: 6e-8 of its length along w.
+    np.testing.assert_allclose(moved, end * np.sqrt(np.sum(w64**2) / np.sum(end**2)), atol=2e-6 + 1e-6 * multiple)
+    np.testing.assert_allclose(toy.norm64(moved), toy.norm64(w), rtol=1e-6)
+
+
+def test_a_complex_leaf_has_a_sphere_of_real_radius():
+    w = jnp.array([[3.0j, 4.0], [0.0, 12.0j]])  # of norm 13
+    g = jnp.array([[1.0 + 1.0j, 2.0j], [5.0, 1.0]])
+    s = spheres(w)
+    assert s.radius["w"].dtype == jnp.float32
+    tangent = project(s, {"w": g}, None)["w"]
+    np.testing.assert_allclose(np.vdot(tangent, w).real, 0.0, atol=1e-5)
+    moved = w + retract(s, {"w": g}, None)["w"]
+    np.testing.assert_allclose(moved, (w + g) * 13 / np.linalg.norm(w + g), rtol=1e-5)
+
+
 def test_retraction_returns_to_the_stored_radius_from_elsewhere():
     w = jnp.array([[3.0, 4.0]])  # of norm 5, on a sphere of radius 10
     updates = retract(spheres(w, radius=10.0), {"w": jnp.zeros_like(w)}, None)
