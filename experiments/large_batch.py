@@ -178,12 +178,11 @@ def main() -> None:
     if arguments.tune:
         protocol = tuning(protocol, dataset.train_size)
     sizes = batch_sizes(arguments, dataset.name, protocol.name.removeprefix(PREFIX))
-    devices = fit_devices(arguments, engine, available, sizes)
+    devices = fit_devices(arguments, engine, available, sizes, console.print)
+    if devices < available:  # else an engine's node takes all that it has
+        execution = replace(execution, devices=devices)
     configs = make_configs(arguments, dataset.name, protocol, devices)
     introduce(console, configs, dataset, arguments.protocol == "auto", device)
-    if devices < available:
-        execution = replace(execution, devices=devices)
-        console.print(f"{devices} of {available} devices are used, since every batch must divide among them")
     run_grid(configs, dataset, arguments.out, Display(console), execution, engine)
     if not leads():
         return

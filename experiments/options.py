@@ -1,7 +1,7 @@
 """What the studies' command lines share: data, protocol and results."""
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import fields
 from math import gcd
 from pathlib import Path
@@ -133,7 +133,11 @@ def join_devices(arguments: argparse.Namespace, execution: Execution, engine: En
 
 
 def fit_devices(
-    arguments: argparse.Namespace, engine: Engine | None, available: int, batch_sizes: Iterable[int]
+    arguments: argparse.Namespace,
+    engine: Engine | None,
+    available: int,
+    batch_sizes: Iterable[int],
+    say: Callable[[str], None],
 ) -> int:
     """How many devices a run has: all that there are, or the most of them that every batch divides among.
 
@@ -144,7 +148,10 @@ def fit_devices(
     if arguments.devices is not None or (engine is None and process_count() > 1):
         return available
     share = gcd(*(min(size, arguments.microbatch or size) for size in batch_sizes))
-    return max(count for count in range(1, available + 1) if share % count == 0)
+    count = max(count for count in range(1, available + 1) if share % count == 0)
+    if count < available:
+        say(f"{count} of {available} devices are used, since every batch must divide among them")
+    return count
 
 
 def cut_batch(arguments: argparse.Namespace, batch_size: int, devices: int) -> dict[str, Any]:

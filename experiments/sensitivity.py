@@ -180,12 +180,11 @@ def main() -> None:
     device = engine.accelerator() if engine else accelerator()
     protocol = choose_protocol(arguments, dataset, device is not None, batch_size=arguments.batch_size)
     grid = make_grid(arguments, protocol)
-    devices = fit_devices(arguments, engine, available, [protocol.batch_size])
+    devices = fit_devices(arguments, engine, available, [protocol.batch_size], console.print)
+    if devices < available:  # else an engine's node takes all that it has
+        execution = replace(execution, devices=devices)
     configs = make_configs(arguments, grid, dataset.name, protocol, devices)
     introduce(console, configs, dataset, arguments.protocol == "auto", device)
-    if devices < available:
-        execution = replace(execution, devices=devices)
-        console.print(f"{devices} of {available} devices are used, since a batch must divide among them")
     run_grid(configs, dataset, arguments.out, Display(console), execution, engine)
     if not leads():
         return

@@ -213,13 +213,17 @@ def training_curve(run: Run) -> Floats:
     """Logarithms of the training losses of all epochs, (epochs,), clipped as in `adamlab.analysis.sensitivity`."""
     losses = [record["train_loss"] for record in run.epochs]
     missing = [math.inf] * (run.config.protocol.epochs - len(losses))
-    return np.log(np.maximum(clip(losses + missing, guess(run)), TINY))
+    return _log_clipped(losses + missing, run)
 
 
 def training_loss(run: Run) -> float:
     """The logarithm of the training loss of the last epoch, clipped."""
     loss = run.epochs[-1]["train_loss"] if run.ending == "finished" else math.inf
-    return float(np.log(np.maximum(clip(loss, guess(run)), TINY)))
+    return float(_log_clipped(loss, run))
+
+
+def _log_clipped(losses: float | list[float], run: Run) -> Floats:
+    return np.log(np.maximum(clip(losses, guess(run)), TINY))
 
 
 def curve_factor(run: Run, base: Run) -> float:

@@ -111,14 +111,17 @@ def adam(
       Adam Optimization on Deep CNNs", Algorithm 1.
     """
     check_learning_rate(learning_rate)
-    return optax.chain(scale_by_adam(b1, b2, eps, eps_root), scale_by_learning_rate(learning_rate))
+    return optax.chain(scale_by_adam(b1, b2, eps, eps_root), keep_dtypes(optax.scale_by_learning_rate(learning_rate)))
 
 
-def scale_by_learning_rate(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
-    """`optax.scale_by_learning_rate` whose updates keep their dtypes where the rate is a traced float32 array, too."""
-    if callable(learning_rate):
-        return optax.scale_by_learning_rate(learning_rate)
-    return optax.stateless(lambda updates, _: jax.tree.map(lambda u: (-learning_rate * u).astype(u.dtype), updates))
+def keep_dtypes(inner: optax.GradientTransformation) -> optax.GradientTransformation:
+    """Keeps traced float32 hyperparameters from promoting updates and state of a narrower type."""
+
+    def update_fn(updates, state, params=None):
+        moved, new_state = inner.update(updates, state, params)
+        return optax.tree.cast_like(moved, updates), optax.tree.cast_like(new_state, state)
+
+    return optax.GradientTransformation(inner.init, update_fn)
 
 
 def squared_size(x: jax.Array) -> jax.Array:

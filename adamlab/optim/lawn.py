@@ -12,20 +12,19 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from adamlab.optim.adam import adam
+from adamlab.optim.adam import adam, keep_dtypes
 from adamlab.optim.checks import check_decay, check_learning_rate, check_non_negative
 from adamlab.optim.sphere import (
     Leaves,
     Mask,
     largest_drift,
     measure,
-    named,
     project,
     require_params,
     retract,
     zero_radii,
 )
-from adamlab.optim.switch import FIRST_MOMENTS, first_moments, reset, transport
+from adamlab.optim.switch import require_first_moments, reset, transport
 
 Steps = float | jax.Array
 AtSwitch = Literal["keep", "reset", "transport"]
@@ -135,11 +134,8 @@ def lawn(
     def init_fn(params):
         radius = zero_radii(params, mask, unit_axis)
         inner_state = inner.init(params)
-        has_params = isinstance(radius, dict)  # see `zero_radii`
-        found = has_params and any(radius.keys() & named(moment).keys() for moment in first_moments(inner_state))
-        if at_switch == "transport" and has_params and not found:
-            fields, structure = " or ".join(FIRST_MOMENTS), jax.tree.structure(inner_state)
-            raise ValueError(f"at_switch='transport' needs {fields} shaped like the parameters in {structure}")
+        if at_switch == "transport" and isinstance(radius, dict):  # else there are no parameters: see `zero_radii`
+            require_first_moments(inner_state, radius)
         return LawnState(jnp.zeros([], jnp.int32), radius, jnp.zeros([], jnp.float32), inner_state)
 
     def update_fn(updates, state, params=None, **extra_args):
@@ -217,7 +213,7 @@ def sgd_lawn(
         optax.add_decayed_weights(lambda count: weight_decay * jnp.less(count, free_steps)),
         optax.sgd(learning_rate, momentum, nesterov),
     )
-    return lawn(_keep_dtypes(inner), free_steps=free_steps, mask=mask)
+    return lawn(keep_dtypes(inner), free_steps=free_steps, mask=mask)
 
 
 def lamb_lawn(
@@ -243,14 +239,4 @@ def lamb_lawn(
     check_learning_rate(learning_rate)
     check_decay(b1=b1, b2=b2)
     check_non_negative(eps=eps, eps_root=eps_root)
-    return lawn(_keep_dtypes(optax.lamb(learning_rate, b1, b2, eps, eps_root)), free_steps=free_steps, mask=mask)
-
-
-def _keep_dtypes(inner: optax.GradientTransformation) -> optax.GradientTransformation:
-    """Keeps traced float32 hyperparameters from promoting updates and state of a narrower type."""
-
-    def update_fn(updates, state, params=None):
-        moved, new_state = inner.update(updates, state, params)
-        return optax.tree.cast_like(moved, updates), optax.tree.cast_like(new_state, state)
-
-    return optax.GradientTransformation(inner.init, update_fn)
+    return lawn(keep_dtypes(optax.lamb(learning_rate, b1, b2, eps, eps_root)), free_steps=free_steps, mask=mask)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from adamlab.optim.adam import one_minus_power, scale_by_learning_rate
+from adamlab.optim.adam import keep_dtypes, one_minus_power
 from adamlab.optim.checks import check_decay, check_learning_rate, check_non_negative, check_positive
 from adamlab.optim.lawn import lawn
 from adamlab.optim.sphere import Mask, inner_product, require_params
@@ -161,5 +161,5 @@ def adamp(
     check_learning_rate(learning_rate)
     return optax.chain(
         scale_by_adamp(b1, b2, eps, weight_decay, delta, wd_ratio, nesterov, unit_axis=unit_axis),
-        scale_by_learning_rate(learning_rate),
+        keep_dtypes(optax.scale_by_learning_rate(learning_rate)),
     )

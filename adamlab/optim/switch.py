@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from adamlab.optim.sphere import Spheres, project
+from adamlab.optim.sphere import Leaves, Spheres, named, project
 
 # What Optax's states call a running mean of gradients: Adam and most others, momentum, and `optax.ema`.
 FIRST_MOMENTS = ("mu", "trace", "ema")
@@ -19,10 +19,13 @@ def has_first_moment(node: Any) -> bool:
     return not set(FIRST_MOMENTS).isdisjoint(getattr(node, "_fields", ()))
 
 
-def first_moments(inner_state: Any) -> list[Any]:
-    """All running means of gradients in an inner state."""
+def require_first_moments(inner_state: Any, constrained: Leaves) -> None:
+    """Raises ValueError unless a running mean of gradients in an inner state has one of the constrained leaves."""
     nodes = filter(has_first_moment, jax.tree.leaves(inner_state, is_leaf=has_first_moment))
-    return [getattr(node, field) for node in nodes for field in FIRST_MOMENTS if field in node._fields]
+    moments = [getattr(node, field) for node in nodes for field in FIRST_MOMENTS if field in node._fields]
+    if not any(constrained.keys() & named(moment).keys() for moment in moments):
+        fields, structure = " or ".join(FIRST_MOMENTS), jax.tree.structure(inner_state)
+        raise ValueError(f"at_switch='transport' needs {fields} shaped like the parameters in {structure}")
 
 
 def reset(inner_state: Any, fresh: Any, is_switch: jax.Array) -> Any:

@@ -93,7 +93,7 @@ def test_devices_stand_in_the_configuration_where_they_decide_numbers_alone():
 def test_as_many_devices_are_used_as_divide_every_batch():
     def fitted(available, batch_sizes, *arguments, engine="an engine"):
         parsed = large_batch.parse_arguments(list(arguments))
-        return options.fit_devices(parsed, engine, available, batch_sizes)
+        return options.fit_devices(parsed, engine, available, batch_sizes, print)
 
     assert fitted(8, (256, 4_000, 10_000)) == 8
     assert fitted(8, (100,)) == fitted(8, (100, 50), engine=None) == 5
