@@ -8,8 +8,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from adamlab import analysis, claims, config, data, models, records, training
+    from adamlab import analysis, claims, config, data, models, optim, records, training
     from adamlab.optim import (
+        LawnState,
         adam,
         adam_lawn,
         adamp,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     )
 
 __all__ = [
+    "LawnState",
     "adam",
     "adam_lawn",
     "adamp",
@@ -40,6 +42,7 @@ __all__ = [
     "lawn",
     "layer_norms",
     "models",
+    "optim",
     "project_to_tangent",
     "records",
     "sgd_lawn",
@@ -49,7 +52,11 @@ __all__ = [
 ]
 __version__ = "0.1.0"
 
-_SUBMODULES = {"analysis", "claims", "config", "data", "models", "records", "training"}
+_SUBMODULES = {"analysis", "claims", "config", "data", "models", "optim", "records", "training"}
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def __getattr__(name: str) -> Any:

@@ -34,6 +34,10 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{_one_line(message)}\n")
 
 
+# The handlers of the blocks that are being executed, innermost last.
+_OWN: list[Callable[[int, object], None]] = []
+
+
 class Terminated(BaseException):
     """SIGTERM, such as before a machine is taken away: raised where it arrives, as KeyboardInterrupt is for Ctrl-C."""
 
@@ -115,17 +119,24 @@ def _raised() -> Iterator[None]:
 
 @contextmanager
 def _handling(handlers: dict[signal.Signals, Callable[[int, object], None]]) -> Iterator[None]:
-    """Handles signals within a block. Those that are ignored go on being so: a program in the background, Ctrl-C."""
+    """Handles signals within a block.
+
+    Those that are ignored go on being so: a program in the background, Ctrl-C. So do those that a launcher handles:
+    submitit, which has SLURM queue a job again, lets SIGTERM pass.
+    """
     if threading.current_thread() is not threading.main_thread():  # which alone may
         yield
         return
-    watched = {number: handler for number, handler in handlers.items() if signal.getsignal(number) != signal.SIG_IGN}
+    free = (signal.SIG_DFL, signal.default_int_handler, *_OWN)
+    watched = {number: handler for number, handler in handlers.items() if signal.getsignal(number) in free}
+    _OWN.extend(watched.values())
     before = {number: signal.signal(number, handler) for number, handler in watched.items()}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        del _OWN[len(_OWN) - len(watched) :]
 
 
 def _one_line(error: object) -> str:

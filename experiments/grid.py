@@ -3,6 +3,7 @@
 import os
 import platform
 import traceback
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
@@ -13,15 +14,17 @@ from rich.console import Console
 
 from adamlab import records
 from adamlab.config import RunConfig
-from adamlab.data import Dataset
-from adamlab.files import WriteError
+from adamlab.data import Dataset, StreamDataset
+from adamlab.files import make_folder
+from adamlab.hyperparameters import ConfigError
 from adamlab.provenance import provenance
-from adamlab.training.cluster import announce, ends_together, leads
+from adamlab.training.checkpoint import Checkpoints
+from adamlab.training.cluster import agree, announce, ends_together, leads
 from adamlab.training.parallel import Devices, keep_compilations
 from experiments.display import Display
 from experiments.execution import Execution
 from experiments.launch import Engine, first_line
-from experiments.runs import END, follow, run_together
+from experiments.runs import END, clear, follow, run_together
 
 
 @ends_together()
@@ -46,12 +49,18 @@ def run_grid(
       engine: Where to train; None for in this process or job, one run after the other.
 
     Raises:
-      RecordsError: A folder holds another configuration, or the study runs of another protocol. Nothing has been
-        trained then.
+      RecordsError: A folder holds another configuration, or the study runs of another protocol, or its path is none
+        that checkpoints can be in. Nothing has been trained then.
+      ConfigError: Photographs are to be vmapped, or a job's processes were asked for different runs. The same.
+      DataError: An image cannot be decoded.
       WriteError: The disk failed. What was recorded before is there.
       SystemExit: With status 1, after the last run: some failed on the engine.
     """
     folders = {config: records.run_folder(out, config) for config in configs}
+    for folder in folders.values():
+        Checkpoints(folder / "checkpoint")  # refuses the path
+    if execution.vmap > 1 and isinstance(dataset, StreamDataset):
+        raise ConfigError(f"--vmap is for images in memory, got {dataset.name}")
     if leads():  # refuses what is another's before anything is trained
         for config, folder in folders.items():
             records.find_run(folder, config)
@@ -60,6 +69,7 @@ def run_grid(
         _launch(engine, folders, dataset, out, display, execution)
         return
     devices = execution.find_devices()
+    _agree_on(configs, dataset)
     if not leads():
         follow(folders, dataset, execution.checkpoint_minutes, devices)
         return
@@ -70,6 +80,13 @@ def run_grid(
             number = numbers[next(iter(group))]
             run_together(group, dataset, origin, display, execution.checkpoint_minutes, devices, number)
     announce(END)
+
+
+def _agree_on(configs: Sequence[RunConfig], dataset: Dataset) -> None:
+    """Raises ConfigError in all processes of a job where they were asked for different things: numbers would mix."""
+    mine = zlib.crc32(repr((list(configs), dataset.name, dataset.train_size)).encode()) >> 1  # as int32
+    if agree(announce(mine) != mine)[0]:
+        raise ConfigError("all processes of a job must have the same options and data: theirs differ")
 
 
 def _groups(folders: dict[RunConfig, Path], size: int) -> list[dict[RunConfig, Path]]:
@@ -103,10 +120,7 @@ def _launch(
 
     What is in the results folder says what has become of a run. JAX is not started here: it would take a GPU.
     """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise WriteError(f"cannot write results to {out}: {error.strerror}") from None
+    make_folder(out)
     given = execution.data_dir or os.environ.get("TFDS_DATA_DIR")  # a node may have another environment
     execution = replace(execution, data_dir=Path(given).expanduser().absolute() if given else None)
     with display.running(list(folders)):
@@ -115,6 +129,7 @@ def _launch(
             run = records.find_run(folder, config)
             if run is not None and run.outcome is not None:
                 display.skip(config)
+                clear(folder)
             else:
                 tasks.append(Task(config, folder.absolute(), execution, engine.name, dataset.note))
         failed = 0

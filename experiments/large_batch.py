@@ -60,8 +60,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         choices=("plain20", "resnet34", "resnet50", "vgg19"),
         help="network (default: vgg19, resnet50 for ImageNet; plain20 if not paper)",
     )
-    add("--tune", action="store_true", help="try a grid of alphas on held-out training images, one seed")
-    add_common_options(parser, seeds=3)
+    add("--tune", action="store_true", help="try a grid of alphas on held-out training images")
+    add_common_options(parser, seeds="3, with --tune 1")
     arguments = parser.parse_args(argv)
     if arguments.table is not None and arguments.optimizer is not None:
         raise ConfigError(f"give --table or --optimizer, got {arguments.table} and {arguments.optimizer}")
@@ -94,7 +94,7 @@ def make_configs(arguments: argparse.Namespace, dataset: str, protocol: Protocol
             **cut_batch(arguments, batch_size, devices),
         )
         for optimizer, batch_size, hyperparameters in settings
-        for seed in ([0] if arguments.tune else seeds(arguments))
+        for seed in seeds(arguments, 1 if arguments.tune else 3)
     ]
     return list(dict.fromkeys(runs))
 
@@ -177,6 +177,10 @@ def main() -> None:
     protocol = choose_protocol(arguments, dataset, device is not None, PREFIX, smallest)
     if arguments.tune:
         protocol = tuning(protocol, dataset.train_size)
+        for name in ("train_images", "test_images"):
+            asked, most = getattr(arguments, name), getattr(protocol, name)
+            if asked is not None and asked > most:
+                raise ConfigError(f"{name} must be at most {most} for --tune on {dataset.name}, got {asked}")
     sizes = batch_sizes(arguments, dataset.name, protocol.name.removeprefix(PREFIX))
     devices = fit_devices(arguments, engine, available, sizes, console.print)
     if devices < available:  # else an engine's node takes all that it has

@@ -70,7 +70,7 @@ def choose_engine(launcher: str, slurm: str | None, devices: int | None = None) 
     """The engine of `--launcher`, `--slurm` and `--devices`; None for `local`: this process trains.
 
     Raises:
-      ConfigError: The engine is not installed or not here, or `--slurm` says nothing that it knows.
+      ConfigError: The engine is not installed or not here, or `--slurm` says nothing that it knows, or has fewer GPUs.
     """
     if slurm is not None and launcher != "slurm":
         raise ConfigError(f"--slurm is for --launcher=slurm, got --launcher={launcher}")
@@ -79,7 +79,7 @@ def choose_engine(launcher: str, slurm: str | None, devices: int | None = None) 
     package = {"ray": "ray", "slurm": "submitit"}[launcher]
     if find_spec(package) is None:
         raise ConfigError(f"--launcher={launcher} needs the package {package}: uv sync --extra {launcher}")
-    return Ray(devices or 1) if launcher == "ray" else Slurm(slurm)
+    return Ray(devices or 1) if launcher == "ray" else Slurm(slurm, devices)
 
 
 class Ray:
@@ -105,7 +105,12 @@ class Ray:
 
         nodes = self._nodes()
         cores = int(min((node["CPU"] for node in nodes if "CPU" in node), default=1))
-        need: dict[str, Any] = {"num_gpus": self.gpus} if self.accelerator() else {"num_cpus": cores}
+        most = max(node.get("GPU", 0) for node in nodes)
+        if 0 < most < self.gpus:  # Ray would wait for a node that has them
+            raise ConfigError(
+                f"--devices must be at most {most:g}, the GPUs of a node of the Ray cluster, got {self.gpus}"
+            )
+        need: dict[str, Any] = {"num_gpus": self.gpus} if most else {"num_cpus": cores}
         takes = ", ".join(f"{name}={count}" for name, count in need.items())
         say(f"{len(jobs)} runs go to Ray ({self.address}), {takes} for each; nodes: {len(nodes)}")
         # Retried when a process or node dies. An error of Python is not: a job returns it.
@@ -149,16 +154,19 @@ class Slurm:
     Args:
       text: `name=value,...` with names of `SLURM_PARAMETERS`. `cluster=local` takes processes of this machine, all at
         once, instead of SLURM: to try it out.
+      devices: How many a run asks for; None for all that its node has.
 
     Raises:
-      ConfigError: A name or value is none that submitit takes, or SLURM is not here.
+      ConfigError: A name or value is none that submitit takes, there are fewer GPUs than devices, or SLURM is not here.
     """
 
-    def __init__(self, text: str | None) -> None:
+    def __init__(self, text: str | None, devices: int | None = None) -> None:
         self.parameters = _parse_slurm(text or "")
         self.cluster = self.parameters.pop("cluster", "slurm")
         choose("--slurm: cluster", self.cluster, ("slurm", "local"))
         self.gpus = self.parameters.get("gpus_per_node") or 1
+        if self.parameters.get("gpus_per_node") and devices and devices > self.gpus:
+            raise ConfigError(f"--devices must be at most gpus_per_node={self.gpus} of --slurm, got {devices}")
         self.name = "slurm" if self.cluster == "slurm" else "submitit local"
         if "timeout_min" not in self.parameters:
             raise ConfigError("--launcher=slurm needs the minutes that a job may take, such as --slurm=timeout_min=240")

@@ -15,12 +15,12 @@ from experiments.execution import Execution
 from experiments.launch import LAUNCHERS, SLURM_PARAMETERS, Engine
 
 
-def add_common_options(parser: Parser, seeds: int = 1) -> None:
+def add_common_options(parser: Parser, seeds: str = "1") -> None:
     """Adds the options that every study has.
 
     Args:
       parser: The study's.
-      seeds: How many it takes where nothing else is said.
+      seeds: In words, how many it takes where nothing else is said.
     """
     add = parser.add_argument_group("data, protocol and results").add_argument
     add(
@@ -43,7 +43,7 @@ def add_common_options(parser: Parser, seeds: int = 1) -> None:
     add("--image-size", type=int, metavar="N", help="side in pixels to which photographs, such as ImageNet's, are cut")
     add("--workers", type=int, metavar="N", help="processes that decode photographs, or 0 (default: one for each core)")
     add("--skip-corrupt", action="store_true", help="leave out photographs that cannot be decoded; else an error")
-    add("--seeds", type=int, metavar="N", default=seeds, help=f"number of seeds, counted from 0 (default: {seeds})")
+    add("--seeds", type=int, metavar="N", help=f"number of seeds, counted from 0 (default: {seeds})")
     add("--precision", choices=("float32", "bf16"), default="float32", help="of activations (default: float32)")
     add(
         "--trace",
@@ -99,6 +99,8 @@ def make_execution(arguments: argparse.Namespace) -> Execution:
     """
     if arguments.workers is not None and arguments.workers < 0:
         raise ConfigError(f"--workers must be at least 0, got {arguments.workers}")
+    if not arguments.checkpoint_minutes >= 0:  # nor NaN
+        raise ConfigError(f"--checkpoint-minutes must be at least 0, got {arguments.checkpoint_minutes}")
     if arguments.vmap < 1:
         raise ConfigError(f"--vmap must be at least 1, got {arguments.vmap}")
     if arguments.launcher != "local":
@@ -193,15 +195,16 @@ def split_numbers(name: str, text: str) -> tuple[float, ...]:
         raise ConfigError(f"{name} must be numbers separated by commas, got {text!r}") from None
 
 
-def seeds(arguments: argparse.Namespace) -> range:
+def seeds(arguments: argparse.Namespace, default: int = 1) -> range:
     """The seeds that were asked for.
 
     Raises:
       ConfigError: Their number is below 1.
     """
-    if arguments.seeds < 1:
-        raise ConfigError(f"--seeds must be at least 1, got {arguments.seeds}")
-    return range(arguments.seeds)
+    count = default if arguments.seeds is None else arguments.seeds
+    if count < 1:
+        raise ConfigError(f"--seeds must be at least 1, got {count}")
+    return range(count)
 
 
 def choose_protocol(

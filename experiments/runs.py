@@ -40,7 +40,7 @@ def run_together(
             run = records.find_run(folder, config)
             if run is not None and run.outcome is not None:
                 display.skip(config)
-                _clear(folder)
+                clear(folder)
                 continue
             try:
                 holding.enter_context(hold(folder))
@@ -50,6 +50,7 @@ def run_together(
             run = records.open_run(folder, config, origin, display.warn)
             if run.outcome is not None:  # the process that had it before has finished it meanwhile
                 display.skip(config)
+                shutil.rmtree(folder / "checkpoint", ignore_errors=True)
                 continue
             checkpoints = Checkpoints(folder / "checkpoint", checkpoint_minutes, display.warn)
             position = _find_position(run, checkpoints, display)
@@ -60,7 +61,7 @@ def run_together(
             _train_held(runs, checkpoints, positions[0], dataset, display, devices, number)
 
 
-def _clear(folder: Path) -> None:
+def clear(folder: Path) -> None:
     """Removes what a process left behind that was killed after its run's outcome, unless one is still at it."""
     if any((folder / name).exists() for name in ("checkpoint", "lock")):
         with suppress(Held, WriteError), hold(folder):

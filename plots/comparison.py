@@ -13,7 +13,7 @@ from adamlab.hyperparameters import MAGNITUDE, OPTIMIZERS
 from adamlab.records import Run
 from plots import style
 from plots.final import DODGE, diverged, draw_final, reading
-from plots.sensitivity import SYMBOLS, select
+from plots.panels import SYMBOLS, lawn_notes, select
 from plots.studies import heading
 
 
@@ -33,16 +33,18 @@ def compose_comparison(runs: list[Run], metric: str) -> Figure | None:
     if not names:
         return None
     models = [model for model in models if any(len(panels[name, model]) > 1 for name in names)]
-    shown = {run.folder: run for name in names for model in models for r in panels[name, model].values() for run in r}
+    found = {run.folder: run for name in names for model in models for r in panels[name, model].values() for run in r}
+    shown = list(found.values())
     title = f"{style.METRICS[metric].label.capitalize()} after the last epoch when one hyperparameter varies"
-    figure = style.new_figure(heading(title, list(shown.values()), reading(list(shown.values()))), len(names))
+    figure = style.new_figure(heading(title, shown, reading(shown) + lawn_notes(shown)), len(names))
     grid = figure.add_gridspec(len(names), len(models))
     for row, name in enumerate(names):
-        places = style.new_row(figure, [grid[row, column] for column in range(len(models))], metric)
+        cells = [grid[row, column] for column in range(len(models))]
+        places = style.new_row(figure, cells, metric, share_y=metric == "test_accuracy")
         for axes, model in zip(places, models, strict=True):
             _draw_panel(axes, panels[name, model], name, metric)
             axes.set_title(f"{model}, {SYMBOLS[name]}")
-        style.finish_numbers(places[0])
+            style.finish_numbers(axes)
         together = defaultdict(list)
         for model in models:
             for optimizer, its_runs in panels[name, model].items():

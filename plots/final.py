@@ -99,9 +99,9 @@ def compose_free_epochs(runs: Sequence[Run]) -> Figure | None:
 def draw_final(
     axes: Axes, line: Mapping[float, Sequence[Run]], metric: str, look: dict[str, Any], label: str, shift: float
 ) -> None:
-    """The mean of the seeds that finished, with its standard error; an x at the lower edge where one diverged.
+    """The mean of the seeds that finished, on a bar from the smallest to the largest; an x below where one diverged.
 
-      standard error = sqrt(sum_i (x_i - mean)**2 / (n - 1)) / sqrt(n)
+    Of three seeds a standard error is less than a quarter of a 95 % interval, so it would say more than is known.
 
     Args:
       axes: Where to draw.
@@ -112,24 +112,20 @@ def draw_final(
       shift: How far to the right of its x the line is drawn, in points.
     """
     numbers = {x: style.METRICS[metric].factor * np.array(final(runs, metric)) for x, runs in line.items()}
-    points = [(x, seeds.mean(), standard_error(seeds)) for x, seeds in numbers.items() if len(seeds)]
-    xs, means, errors = np.array(points, np.float64).reshape(-1, 3).T
+    points = [(x, seeds.mean(), seeds.min(), seeds.max()) for x, seeds in numbers.items() if len(seeds)]
+    xs, means, lows, highs = np.array(points, np.float64).reshape(-1, 4).T
     aside = ScaledTranslation(shift / 72, 0, axes.figure.dpi_scale_trans)
     bars = {"capsize": 2.5, "elinewidth": 1, "capthick": 1}
+    errors = np.where(highs > lows, [means - lows, highs - means], np.nan)  # one seed has no bar
     axes.errorbar(xs, means, errors, label=label, transform=axes.transData + aside, **bars, **look)
     # The transform hides what is drawn from automatic limits.
-    for sign in (-1, 1):
-        axes.update_datalim(np.stack([xs, means + sign * np.nan_to_num(errors)], axis=1))
+    for ends in (lows, highs):
+        axes.update_datalim(np.stack([xs, ends], axis=1))
     for x, runs in line.items():
         if any(run.ending == "diverged" for run in runs):
             below = sum(mark.get_marker() == "x" and np.ravel(mark.get_xdata())[0] == x for mark in axes.lines)
             level = 0.04 + 0.07 * below  # of the lines which diverged there, one above the other
             axes.plot(x, level, transform=axes.get_xaxis_transform(), **style.diverged_mark(look))
-
-
-def standard_error(seeds: np.ndarray) -> float:
-    """Of the mean of (n,) numbers; not a number for one, which has no bar."""
-    return float(seeds.std(ddof=1) / np.sqrt(len(seeds))) if len(seeds) > 1 else np.nan
 
 
 def finish(axes: Axes, metric: str, values: Iterable[float], runs: Sequence[Run]) -> None:
@@ -176,7 +172,7 @@ def diverged(runs: Iterable[Run]) -> str:
 def reading(runs: Sequence[Run]) -> list[str]:
     """How to read the points, for the heading."""
     outcomes = [run.ending for run in runs]
-    notes = ["mean of seeds, bars: standard error"] if len({run.config.seed for run in runs}) > 1 else []
+    notes = ["mean of seeds, bars: smallest to largest"] if len({run.config.seed for run in runs}) > 1 else []
     for ending, note in (("diverged", r"$\times$: diverged, not in the mean"), ("unfinished", "unfinished, left out")):
         count = outcomes.count(ending)
         notes += [f"{note} ({count} of {len(runs)} runs)"] if count else []

@@ -10,8 +10,8 @@ from adamlab.config import RunConfig
 from adamlab.hyperparameters import MAGNITUDE, OPTIMIZERS
 from adamlab.records import Run
 from plots.cells import cell_of, final, rank
-from plots.ranking import INDICES, METRICS, curves, index_rows
-from plots.sensitivity import group, select
+from plots.panels import group, select
+from plots.ranking import INDICES, METRICS, curves, index_rows, intervals
 from plots.studies import setting, span
 from plots.style import format_value
 
@@ -99,7 +99,8 @@ def indices(runs: list[Run], model: str, optimizer: str, metric: str) -> Table:
     """A row per hyperparameter: its sensitivity indices with intervals."""
     found = curves(runs, model, optimizer, metric)
     what = f"{model}, {OPTIMIZERS[optimizer].title}, {METRICS[metric]}"
-    caption = f"{what}: sensitivity indices in nats, with 95 % bootstrap intervals over seeds where there are several"
+    said = intervals(run for curve in found.values() for run in curve.runs)
+    caption = f"{what}: sensitivity indices in nats" + (f", with {said}" if said else "")
     return Table(caption, ["", *INDICES, "share"], index_rows(found) if found else [])
 
 

@@ -2,7 +2,7 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -24,7 +24,7 @@ from adamlab.claims.evidence import guess
 from adamlab.hyperparameters import MAGNITUDE, OPTIMIZERS
 from adamlab.records import Run
 from plots import style
-from plots.sensitivity import SYMBOLS, select
+from plots.panels import SYMBOLS, select
 from plots.studies import heading
 
 METRICS = {"train_loss": "training loss", "test_loss": "test loss"}
@@ -111,6 +111,13 @@ def _index_text(index: Callable[[Floats], float], losses: Floats) -> str:
     return f"{number:.3g}" + ("" if math.isnan(low) else f" [{low:.3g}, {high:.3g}]")
 
 
+def intervals(runs: Iterable[Run]) -> str:
+    """What the intervals are, for a heading: a bootstrap of a few seeds does not see how far others would lie."""
+    seeds = len({run.config.seed for run in runs})
+    narrow = f", too narrow for {seeds}" if seeds < 10 else ""
+    return f"95 % bootstrap intervals over seeds{narrow}" if seeds > 1 else ""
+
+
 def compose_ranking(runs: list[Run]) -> Figure | None:
     """The expected excess loss of each hyperparameter, from high to low: a row per loss, a column per network.
 
@@ -133,11 +140,10 @@ def compose_ranking(runs: list[Run]) -> Figure | None:
     if not models:
         return None
     shown = {run.folder: run for each in found.values() for curve in each.values() for run in curve.runs}
-    several = len({run.config.seed for run in shown.values()}) > 1
     notes = ["how much worse than its best a value drawn at random is, log-uniform over the values tried"]
     notes += ["losses above a guess's, and diverged runs, count as a guess"]
-    notes += ["bars: 95% bootstrap intervals over seeds"] if several else ["one seed: no intervals"]
-    title = "Which hyperparameter matters most: expected excess loss"
+    notes += [f"bars: {said}"] if (said := intervals(shown.values())) else ["one seed: no intervals"]
+    title = "What a random value costs, by hyperparameter: expected excess loss"
     figure = style.new_figure(heading(title, list(shown.values()), notes), len(METRICS))
     grid = figure.add_gridspec(len(METRICS), len(models))
     for row, (metric, label) in enumerate(METRICS.items()):

@@ -152,6 +152,7 @@ def render(studies: dict[str, list[Run]]) -> str:
     return environment.get_template("report.html.jinja").render(
         claims=by_claim,
         papers=PAPERS,
+        reduced=not any(j.study.is_papers for found in judged.values() for j in found),
         counts={verdict: counts[verdict] for verdict in ("reproduced", "contradicted", "inconclusive", "not run")},
         studies=[make_study(name, runs, judged[name]) for name, runs in studies.items()],
         describe=describe,

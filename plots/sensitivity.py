@@ -13,28 +13,20 @@ Where several hyperparameters were varied, they are ranked by how much they matt
 Source: Madan and Wu, "Hyperparameter Sensitivity Analysis for Adam Optimization on Deep CNNs".
 """
 
-from collections import Counter, defaultdict
-from dataclasses import replace
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from adamlab.command import Parser, run_main
-from adamlab.hyperparameters import MAGNITUDE, OPTIMIZERS, grid_of
+from adamlab.hyperparameters import MAGNITUDE, OPTIMIZERS
 from adamlab.records import RecordsError, Run
+from plots.panels import SYMBOLS, group, lawn_notes, select
 from plots.studies import draw_studies, heading
 
 # matplotlib is imported where it is needed: --help does not wait for it.
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from matplotlib.gridspec import SubplotSpec
-
-SYMBOLS = {
-    "alpha": r"$\alpha$",
-    "beta1": r"$\beta_1$",
-    "beta2": r"$\beta_2$",
-    "epsilon": r"$\epsilon$",
-    "free_epochs": r"$E_{free}$",
-}
 
 
 class Kind(NamedTuple):
@@ -51,40 +43,6 @@ KINDS = (
     Kind("figure3-test-loss", "test_loss", "magnitude"),
     Kind("figure4-test-accuracy", "test_accuracy", "magnitude"),
 )
-
-
-def select(runs: list[Run], model: str, parameter: str, study: str, optimizer: str = "adam") -> list[Run]:
-    """The runs of one panel: those that vary `parameter` alone, and the default setting, which all panels share.
-
-    Args:
-      runs: One study's runs.
-      model: The panel's network.
-      parameter: The hyperparameter that the panel varies.
-      study: `perturbation` for the values in that grid; `magnitude` for all others, a user's own among them.
-      optimizer: The panel's optimizer.
-
-    Returns:
-      The runs of which there is something to draw; none if the default setting is all there is.
-    """
-    defaults, perturbed = OPTIMIZERS[optimizer].defaults, grid_of(optimizer, parameter, "perturbation")
-    default = getattr(defaults, parameter)
-    panel = []
-    for run in runs:
-        value = getattr(run.config.hyperparameters, parameter)
-        alone = replace(run.config.hyperparameters, **{parameter: default}) == defaults
-        in_study = value == default or (value in perturbed) == (study == "perturbation")
-        same = (run.config.model, run.config.optimizer) == (model, optimizer)
-        if same and alone and in_study and (run.epochs or run.outcome):
-            panel.append(run)
-    return panel if any(run.config.hyperparameters != defaults for run in panel) else []
-
-
-def group(runs: list[Run], parameter: str) -> "dict[float, list[Run]]":
-    """The runs of each value of a hyperparameter, from low to high."""
-    values = defaultdict(list)
-    for run in runs:
-        values[getattr(run.config.hyperparameters, parameter)].append(run)
-    return dict(sorted(values.items()))
 
 
 def compose(runs: list[Run], kind: Kind, optimizer: str = "adam") -> "Figure | None":
@@ -133,19 +91,23 @@ def compose_all(runs: list[Run]) -> "dict[str, Figure]":
 
 
 def _draw_row(figure: "Figure", panels: "dict[SubplotSpec, list[Run]]", parameter: str, metric: str) -> None:
-    """Draws the panels of one hyperparameter, one per network, on common axes and with one legend."""
+    """Draws the panels of one hyperparameter, one per network, on common epochs and with one legend.
+
+    Accuracies have one scale for all networks; losses, which differ by a decade and more, one for each.
+    """
     from plots import style
 
     together = [run for panel in panels.values() for run in panel]
     values = group(together, parameter)
     styles = style.curve_styles(values, _default(together, parameter))
-    row = style.new_row(figure, list(panels), metric)
-    for axes, panel in zip(row, panels.values(), strict=True):
+    axes = style.new_row(figure, list(panels), metric, share_y=metric == "test_accuracy")
+    row = dict(zip(axes, panels.values(), strict=True))
+    for axes, panel in row.items():
         axes.set_title(f"{panel[0].config.model}, {SYMBOLS[parameter]}")
         style.draw_curves(axes, group(panel, parameter), metric, styles)
-    style.finish_axes(row[0], together, metric)
+    style.finish_row(row, metric)
     labels = {value: _legend_label(value, seeds, parameter) for value, seeds in values.items()}
-    style.add_legend(figure, row[0], styles, labels, SYMBOLS[parameter])
+    style.add_legend(figure, next(iter(row)), styles, labels, SYMBOLS[parameter])
 
 
 def _legend_label(value: float, runs: list[Run], parameter: str) -> str:
@@ -175,8 +137,9 @@ def _heading(runs: list[Run], kind: Kind) -> list[tuple[str, dict[str, Any]]]:
     outcomes = Counter(run.ending for run in runs)
     notes = ["line: mean of seeds, band: smallest to largest"] if len(seeds) > 1 else []
     notes += [r"$\times$: diverged"] if outcomes["diverged"] else []
-    notes += [f"triangles at the upper edge: above {metric.ceiling}"] if style.exceeds_axis(runs, kind.metric) else []
+    notes += [f"arrows at the upper edge: above {metric.ceiling}"] if style.exceeds_axis(runs, kind.metric) else []
     notes += [f"{outcomes['unfinished']} of {len(runs)} runs unfinished"] if outcomes["unfinished"] else []
+    notes += lawn_notes(runs)
     change = "varies" if kind.study == "magnitude" else "is perturbed"
     optimizer = OPTIMIZERS[runs[0].config.optimizer].title
     title = f"{metric.label.capitalize()} when one of {optimizer}'s hyperparameters {change}"

@@ -16,9 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
 from matplotlib.lines import Line2D
-from matplotlib.markers import CARETUP
 from matplotlib.ticker import AutoLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
-from matplotlib.transforms import blended_transform_factory
+from matplotlib.transforms import ScaledTranslation, blended_transform_factory
 
 from adamlab.records import Run
 
@@ -91,6 +90,7 @@ OPTIMIZER_STYLES: dict[str, dict[str, Any]] = {
     "lamb_lawn": {"color": "#5d2f86", "marker": "^", **_LAWN},
 }
 
+ARROW = 5.0  # points from one to the next
 # Without the x, which says that a run diverged.
 _MARKERS = "osD^vPph*"
 
@@ -148,8 +148,8 @@ def draw_curves(
     """One curve per value: the mean of its seeds, in a band from their smallest to their largest number.
 
     With the three to five seeds that a study has, the range says more than a standard deviation, and it stays positive
-    on a logarithmic axis. Triangles at the upper edge stand for what lies above it. A diverged run ends in an x; if it
-    has no epoch, the x stands before epoch 1.
+    on a logarithmic axis. Arrows at the upper edge, side by side, stand for means above it. A diverged run ends in an
+    x; if it has no epoch, the x stands before epoch 1.
 
     Args:
       axes: Where to draw.
@@ -159,14 +159,15 @@ def draw_curves(
     """
     ceiling = METRICS[metric].ceiling
     levels = count(0.95, -0.11)  # of runs without an epoch, one below the other
-    for value, seeds in runs.items():
+    for place, (value, seeds) in enumerate(runs.items()):
         epochs, mean, low, high = seed_statistics(seeds, metric)
         axes.plot(epochs, mean, label=format_value(value), **styles[value])
         if len(seeds) > 1:
             axes.fill_between(epochs, low, high, color=styles[value]["color"], alpha=0.13, linewidth=0, zorder=2)
         mark = diverged_mark(styles[value])
-        above = mark | {"marker": CARETUP, "markersize": 7, "markeredgewidth": None}
-        axes.plot(epochs[mean > ceiling], mean[mean > ceiling].clip(max=ceiling), **above)
+        aside = ScaledTranslation((place - (len(runs) - 1) / 2) * ARROW / 72, 0, axes.figure.dpi_scale_trans)
+        above = mark | {"marker": r"$\uparrow$", "markersize": 8, "markeredgewidth": 0.3}
+        axes.plot(epochs[mean > ceiling], [ceiling] * sum(mean > ceiling), transform=axes.transData + aside, **above)
         diverged = [run for run in seeds if run.ending == "diverged"]
         ends = [seed_statistics([run], metric)[:2, -1] for run in diverged if run.epochs]
         for epoch, number in ends:
@@ -175,28 +176,28 @@ def draw_curves(
             axes.plot(0.5, next(levels), transform=axes.get_xaxis_transform(), **mark)
 
 
-def new_row(figure: Figure, places: Sequence[SubplotSpec], metric: str) -> list[Axes]:
-    """A row of axes for a metric, which share their limits; the first one has the labels."""
+def new_row(figure: Figure, places: Sequence[SubplotSpec], metric: str, share_y: bool = True) -> list[Axes]:
+    """A row of axes for a metric, which share their limits, or those of x alone; the first one has the labels."""
     row: list[Axes] = []
     for place in places:
         first = row[0] if row else None
-        row.append(figure.add_subplot(place, sharex=first, sharey=first, yscale=METRICS[metric].scale))
-        row[-1].tick_params(labelleft=first is None)
+        sharey = first if share_y else None
+        row.append(figure.add_subplot(place, sharex=first, sharey=sharey, yscale=METRICS[metric].scale))
+        row[-1].tick_params(labelleft=sharey is None)
     row[0].set_ylabel(METRICS[metric].label)
     return row
 
 
-def finish_axes(axes: Axes, runs: Sequence[Run], metric: str) -> None:
-    """Limits and ticks for `runs`, once their curves are drawn: whole epochs on x, plain numbers on y.
-
-    Axes that share theirs follow. A logarithmic axis has ticks at 1, 2 and 5 of each decade, or of each decade alone if
-    there are many; if it is shorter than a decade, where a linear axis has them.
-    """
-    finish_epochs(axes, 1 if all(run.epochs for run in runs) else 0.5, runs)
-    if exceeds_axis(runs, metric):
-        shown = [number for number in seed_statistics(runs, metric)[2] if 0 < number < METRICS[metric].ceiling]
-        axes.set_ylim(0.9 * min(shown, default=1), METRICS[metric].ceiling)
-    finish_numbers(axes)
+def finish_row(row: Mapping[Axes, Sequence[Run]], metric: str) -> None:
+    """Limits and ticks of a row, whose axes share x, once the curves of their runs are drawn: whole epochs on x, plain
+    numbers on y."""
+    together = [run for runs in row.values() for run in runs]
+    finish_epochs(next(iter(row)), 1 if all(run.epochs for run in together) else 0.5, together)
+    for axes, runs in row.items():
+        if exceeds_axis(runs, metric):
+            shown = [number for number in seed_statistics(runs, metric)[2] if 0 < number < METRICS[metric].ceiling]
+            axes.set_ylim(0.9 * min(shown, default=1), METRICS[metric].ceiling)
+        finish_numbers(axes)
 
 
 def finish_epochs(axes: Axes, first: float, runs: Sequence[Run]) -> None:
@@ -208,7 +209,11 @@ def finish_epochs(axes: Axes, first: float, runs: Sequence[Run]) -> None:
 
 
 def finish_numbers(axes: Axes) -> None:
-    """Ticks of y, for its limits and scale, as plain numbers."""
+    """Ticks of y, for its limits and scale, as plain numbers.
+
+    A logarithmic axis has them at 1, 2 and 5 of each decade, or of each decade alone if there are many; if it is
+    shorter than a decade, where a linear axis has them.
+    """
     logarithmic = axes.get_yscale() == "log"
     if logarithmic:
         low, high = axes.get_ylim()

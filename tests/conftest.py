@@ -1,4 +1,4 @@
-"""Settings of the whole suite: several CPU devices, no implicit broadcasting between ranks, float32 exact matmuls."""
+"""Settings of the whole suite: several CPU devices, no implicit broadcasting between ranks, the same at every run."""
 
 import atexit
 import os
@@ -6,6 +6,7 @@ import shutil
 import tempfile
 
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")  # also where there is a GPU
 # Most of the suite's time is XLA, compiling programs that then run for milliseconds: here it optimises little, in the
 # tests' processes, too. With 0 the suite runs what users run, as CI does on its newer Python.
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
@@ -17,7 +18,11 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 
 import jax
 import pytest
+from hypothesis import settings
 
+# Neither chance nor a busy machine decides; the slow variants draw anew at every run.
+settings.register_profile("suite", deadline=None, derandomize=True)
+settings.load_profile("suite")
 # Real multi-device tests run in this process: XLA splits the host into four devices, before its backend starts.
 jax.config.update("jax_num_cpu_devices", 4)
 # (n,) + (n, 1) is a bug that broadcasts silently; here it raises.

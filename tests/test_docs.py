@@ -1,7 +1,12 @@
 """The Python examples of README.md and of the pages in docs/ run as they stand; files that pages name exist."""
 
+import ast
 import itertools
 import re
+import shlex
+import subprocess
+import sys
+from importlib import import_module
 from pathlib import Path
 
 import jax
@@ -10,6 +15,7 @@ import numpy as np
 import pytest
 
 from adamlab import models
+from experiments.options import make_execution
 
 ROOT = Path(__file__).parents[1]
 
@@ -32,8 +38,13 @@ LAWN = examples("docs/lawn.md")
 
 def test_readme(monkeypatch):
     """The optimizers as published; the table over the published records."""
-    table, adam, lawn = itertools.chain.from_iterable(examples("README.md").values())
+    line, table, adam, lawn = itertools.chain.from_iterable(examples("README.md").values())
     scope = {}
+    exec(line, scope)
+    params = {"kernel": jnp.ones((2, 2))}
+    updates, _ = scope["optimizer"].update(params, scope["optimizer"].init(params), params)
+    np.testing.assert_allclose(updates["kernel"], -1e-3, rtol=1e-4)  # Adam's first step
+
     exec(adam, scope)
     # 20 steps of at most alpha each from 1: the smallest alpha, 1e-3, hardly moves; 0.18 reaches the minimum.
     assert scope["losses"].shape == (5,)
@@ -41,7 +52,6 @@ def test_readme(monkeypatch):
     assert scope["losses"].min() < 0.5
 
     exec(lawn, scope)
-    params = {"kernel": jnp.ones((2, 2))}
     updates, _ = scope["optimizer"].update(params, scope["optimizer"].init(params), params)
     # Clipped to norm 1 or not, Adam's first step is the learning rate.
     np.testing.assert_allclose(updates["kernel"], -1e-3, rtol=1e-4)
@@ -81,6 +91,86 @@ def test_files_that_a_page_names_exist(page):
         assert (ROOT / path).exists(), path
     for link in re.findall(r"\]\(((?!https?:)[^)#]+)\)", text):
         assert ((ROOT / page).parent / link).exists(), link
+
+
+def test_the_api_pages_name_what_there_is_and_all_of_the_library():
+    """In a fresh process: what is imported when it is used must not depend on what was used before."""
+    named = set(re.findall(r"^::: adamlab\..*?(\w+)$", (ROOT / "docs/api/optim.md").read_text(), flags=re.MULTILINE))
+    code = f"""
+import adamlab
+assert {{*adamlab.optim.__all__}} == {named}
+assert {{*adamlab.optim.__all__}} < {{*adamlab.__all__}} < {{*dir(adamlab)}}
+assert all(getattr(adamlab, name) is not None for name in adamlab.__all__)
+adamlab.analysis.sensitivity.bootstrap, adamlab.analysis.flattening.trace
+"""
+    process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+
+
+def commands():
+    """Every command line of the two studies in a page's shell blocks and records."""
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    for page in pages:
+        text = page.read_text().replace("\\\n", " ")
+        for found in re.finditer(r"python -m experiments\.(sensitivity|large_batch)([^\n`#\"]*)", text):
+            yield pytest.param(found[1], found[2], id=f"{page.relative_to(ROOT)}: {found[0]}")
+
+
+@pytest.mark.parametrize(("study", "options"), list(commands()))
+def test_a_command_of_a_page_is_accepted(study, options):
+    main = import_module(f"experiments.{study}")
+    arguments = main.parse_arguments(shlex.split(options))
+    if arguments.launcher == "local":
+        make_execution(arguments)
+
+
+def rooms():
+    """`docs/architecture.md`'s list: each file and folder, and its place from above."""
+    listing = (ROOT / "docs/architecture.md").read_text().split("```")[1]
+    folders, places = {}, {}
+    for place, line in enumerate(listing.strip().splitlines()):
+        depth = (len(line) - len(line.lstrip())) // 2
+        names = re.match(r"\s*([\w/.]+(?:, [\w/.]+)*)", line)[1].split(", ")
+        for name in names:
+            folder = next((folders[level] for level in range(depth - 1, -1, -1) if level in folders), Path())
+            path = folder / name
+            if name.endswith("/"):
+                folders = {level: kept for level, kept in folders.items() if level < depth} | {depth: path}
+            assert (ROOT / path).exists(), path
+            places[path] = place
+    return places
+
+
+def test_a_module_imports_from_rooms_above_it_alone():
+    """But for an experiment, which may call a plot; and within a folder, for files without a line of their own."""
+    places = rooms()
+    packages = ("adamlab", "experiments", "plots")
+
+    def allowed(path, other):
+        if path not in places and path.parent == other.parent:
+            return True
+        place, others = (places.get(file, places.get(file.parent, -1)) for file in (path, other))
+        return others <= place or (path.parts[0], other.parts[0]) == ("experiments", "plots")
+
+    def imported(path):
+        for node in ast.walk(ast.parse((ROOT / path).read_text())):
+            names = [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+            names += [f"{node.module}.{alias.name}" for alias in node.names] if names else []
+            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            for name in names:
+                file = Path(*name.split(".")).with_suffix(".py")
+                if name.split(".")[0] in packages and (ROOT / file).exists():
+                    yield file
+
+    wrong = [
+        f"{path} imports {other}"
+        for package in packages
+        for path in (file.relative_to(ROOT) for file in sorted((ROOT / package).rglob("*.py")))
+        if path.name != "__init__.py"
+        for other in imported(path)
+        if not allowed(path, other)
+    ]
+    assert wrong == []
 
 
 @pytest.mark.parametrize("title", [title for title in LAWN if title])

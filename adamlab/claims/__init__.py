@@ -2,8 +2,7 @@
 
 Each claim has a rule: a pure function from a study to the numbers that the claim is about, each with the region in
 which the paper has it. `evidence.verdict` turns them into `reproduced`, `contradicted`, `inconclusive` or `not run`.
-Rules were committed before the runs that they judge, except for two: alpha at the protocol `laptop` with seed 0, and
-Adam and Adam-LAWN at `lawn-laptop`, 20 and 40 epochs.
+Most rules were committed before the runs that they judge, and some were repaired after: docs/claims.md says which.
 """
 
 import inspect

@@ -21,9 +21,11 @@ from adamlab.claims.evidence import (
     curve_distance,
     curve_factor,
     gap,
+    guess,
     only_if,
     test_curve,
     test_loss,
+    training_curve,
     training_loss,
 )
 from adamlab.hyperparameters import MAGNITUDE, PERTURBATION, Hyperparameters
@@ -54,7 +56,11 @@ def others(parameter: str, *excluded: float) -> list[float]:
 
 
 def farthest(study: Study, model: str, parameter: str, values: list[float], margin: float) -> Number:
-    """How far from the default's training curve that of the farthest of the values is."""
+    """How far from the default's training curve that of the farthest of the values is.
+
+    What is within the margin is no evidence where a network that learns nothing would be, too: after so few steps none
+    could be farther above.
+    """
     settings = [adam(study, model), *(adam(study, model, **{parameter: value}) for value in values)]
     label = f"{model}, {parameter}: training curve farthest from the default's, of {min(values):g} to {max(values):g}"
 
@@ -62,7 +68,11 @@ def farthest(study: Study, model: str, parameter: str, values: list[float], marg
         distances = [distance for run in runs if not math.isnan(distance := curve_distance(run, base))]
         return max(distances, default=math.nan)
 
-    return compare(label, "factor", (-math.inf, margin), settings, sample)
+    number = compare(label, "factor", (-math.inf, margin), settings, sample)
+    defaults = number.runs[:: len(settings)]
+    room = min((np.abs(training_curve(run) - math.log(guess(run))).mean() for run in defaults), default=math.inf)
+    why = f"a network that only guesses is within a factor of {math.exp(room):.2f}, too"
+    return only_if(room > margin or number.mean > margin, why, [number])[0]
 
 
 def pairs(study: Study, model: str, parameter: str, value: float, rivals: list[float], metric: str) -> list[Number]:

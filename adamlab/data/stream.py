@@ -230,10 +230,15 @@ def read(source: Source) -> Iterator[dict[str, Any]]:
 
 
 def _start_worker(worker: int, workers: int) -> None:
-    """Ties a worker to its parent: Ctrl-C is the parent's to handle, and if that is killed, the worker goes too."""
+    """Ties a worker to its parent, which it ends with, however that ends.
+
+    Ctrl-C and SIGTERM, which a terminal and SLURM send to the whole group, are the parent's to handle: it still wants
+    images until it has saved where it stands.
+    """
     import multiprocessing
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
 
     def follow() -> None:

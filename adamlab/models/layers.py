@@ -55,8 +55,9 @@ class BatchNorm(nn.Module):
 
     Training takes m and the biased variance v of the batch, and moves the running averages a tenth of the way to m
     and, as PyTorch does and Flax does not, to the *unbiased* variance, n / (n - 1) times v. Evaluation takes the
-    running averages. The folded form reads x once. Statistics are kept in float32 or wider. The scale starts at 1,
-    the bias at 0, as in PyTorch.
+    running averages. The folded form reads x once, and so do the moments: the mean of x^2 less m^2 keeps no digit of a
+    v below about 1e-7 m^2, as in Flax. Statistics are kept in float32 or wider. The scale starts at 1, the bias at 0,
+    as in PyTorch.
 
     Args:
         axis_name: mapped axis over whose devices the batch statistics are averaged; None: each device on its own.

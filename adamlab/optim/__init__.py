@@ -1,6 +1,6 @@
 """Composable Optax transforms: Adam, and optimization on spheres of constant layer norm (LAWN)."""
 
-from adamlab.optim.adam import adam, scale_by_adam
+from adamlab.optim.adam import adam
 from adamlab.optim.constraints import keep_on_sphere, project_to_tangent
 from adamlab.optim.lawn import LawnState, adam_lawn, lamb_lawn, lawn, sgd_lawn
 from adamlab.optim.relatives import adamp, fixed_norm
@@ -19,7 +19,6 @@ __all__ = [
     "lawn",
     "layer_norms",
     "project_to_tangent",
-    "scale_by_adam",
     "sgd_lawn",
     "three_phase_schedule",
     "two_phase_schedule",

@@ -1,5 +1,6 @@
 """Adam (Kingma and Ba, 2017), with every hyperparameter free to be a traced array."""
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -50,11 +51,16 @@ def scale_by_adam(
         correction1, correction2 = one_minus_power(b1, count), one_minus_power(b2, count)
 
         def rescale(m, v, g):
+            if g is None:  # a gradient that is missing: its moments stay as they are
+                return None
             return (m / correction1 / (jnp.sqrt(v / correction2 + eps_root) + eps)).astype(g.dtype)
 
         # Traced float32 hyperparameters must not promote moments of a narrower type.
-        mu = jax.tree.map(lambda m, g: (b1 * m + (1 - b1) * g).astype(m.dtype), state.mu, updates)
-        nu = jax.tree.map(lambda v, g: (b2 * v + (1 - b2) * squared_size(g)).astype(v.dtype), state.nu, updates)
+        def average(decay, moment, number):
+            return moment if number is None else (decay * moment + (1 - decay) * number).astype(moment.dtype)
+
+        mu = jax.tree.map(partial(average, b1), state.mu, updates)
+        nu = jax.tree.map(partial(average, b2), state.nu, jax.tree.map(squared_size, updates))
         return jax.tree.map(rescale, mu, nu, updates), ScaleByAdamState(count, mu, nu)
 
     return optax.GradientTransformation(init_fn, update_fn)

@@ -35,6 +35,9 @@ def _check(values: dict[str, ArrayLike], accept: Callable[[float], bool], wanted
     for name, value in values.items():
         if isinstance(value, Tracer):
             continue
-        # NaN fails every comparison, so it is refused without a rule of its own.
-        if np.ndim(value) != 0 or not accept(np.asarray(value).item()):
-            raise ValueError(f"{name} must be {wanted}, got {value}")
+        try:  # NaN fails every comparison, so it is refused without a rule of its own
+            accepted = np.ndim(value) == 0 and accept(np.asarray(value).item())
+        except TypeError:  # text, None
+            accepted = False
+        if not accepted:
+            raise ValueError(f"{name} must be {wanted}, got {repr(value) if isinstance(value, str) else value}")

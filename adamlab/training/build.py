@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
@@ -51,13 +52,11 @@ def build_program(
         needed = f"norm_group {config.norm_group} of {piece} images needs {piece // config.norm_group} devices"
         raise ConfigError(f"{needed}, got {devices.count}")
     options = {"stem": config.stem, "downsample": config.downsample}
+    options = {name: value for name, value in options.items() if value is not None}
     return _build(
-        config.model,
-        tuple((name, value) for name, value in options.items() if value is not None),
-        config.precision,
+        models.create(config.model, num_classes, dtype=DTYPES[config.precision], **options),
         Recipe(config.optimizer, config.protocol.schedule, config.epsilon_placement),
         config.protocol.augment and config.protocol.image_size is None,  # photographs are augmented as they are read
-        num_classes,
         image_shape,
         Normalisation(mean, std),
         devices,
@@ -69,12 +68,9 @@ def build_program(
 
 @cache
 def _build(
-    model_name: str,
-    options: tuple[tuple[str, str], ...],
-    precision: str,
+    model: nn.Module,
     make_optimizer: Recipe,
     augment: bool,
-    num_classes: int,
     image_shape: tuple[int, int, int],
     normalise: Normalisation,
     devices: Devices,
@@ -82,7 +78,6 @@ def _build(
     norm_per_device: bool,
     runs: int,
 ) -> Program:
-    model = models.create(model_name, num_classes, dtype=DTYPES[precision], **dict(options))
     axis_name = AXIS if devices.count > 1 else None
     split = model.clone(axis_name=None if norm_per_device else axis_name)
     train_step = make_train_step(split, make_optimizer, normalise, axis_name, pieces)

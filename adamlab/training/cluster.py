@@ -45,9 +45,8 @@ def join(coordinator: str | None = None, processes: int | None = None, process: 
         return
     address = None if coordinator == "auto" else coordinator
     try:
-        jax.distributed.initialize(
-            address, processes, process, heartbeat_timeout_seconds=SILENCE, shutdown_timeout_seconds=SILENCE
-        )
+        # At the end the others wait for process 0, which draws figures, as long as JAX has it.
+        jax.distributed.initialize(address, processes, process, heartbeat_timeout_seconds=SILENCE)
     except (ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         given = "--coordinator=host:port, --num-processes and --process-id need no detection"

@@ -55,10 +55,20 @@ def make_feed(dataset: Dataset, configs: Sequence[RunConfig], devices: Devices) 
     """The feed of a run, or of several that are trained at once.
 
     Raises:
-      ConfigError: The images have a size of their own and the protocol names one, or the other way round; or several
-        runs would read them from a disk.
+      ConfigError: The data set is another than the configuration's, or has fewer images; the images have a size of
+        their own and the protocol names one, or the other way round; or several runs would read them from a disk.
     """
-    size = configs[0].protocol.image_size
+    protocol, held_out = configs[0].protocol, configs[0].protocol.evaluate_on == "validation"
+    if dataset.name != configs[0].dataset:
+        raise ConfigError(f"dataset must be the configuration's, {configs[0].dataset}, got {dataset.name}")
+    available = {
+        "train_images": dataset.train_size - (protocol.test_images if held_out else 0),
+        "test_images": dataset.train_size if held_out else dataset.test_size,
+    }
+    for name, count in available.items():
+        if getattr(protocol, name) > count:
+            raise ConfigError(f"{name} must be at most {count} for {dataset.name}, got {getattr(protocol, name)}")
+    size = protocol.image_size
     if isinstance(dataset, StreamDataset) != (size is not None):
         needs = "takes none, having images of one size" if size else "needs one, having images of any"
         raise ConfigError(f"image_size is for photographs: {dataset.name} {needs}, got {size}")

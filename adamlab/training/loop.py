@@ -40,7 +40,8 @@ def train(
         the run is stopped; and where an interrupted run is resumed from. None for neither.
       report: Called after every chunk of steps with the epoch, the steps done in it, and the chunk's mean loss.
       stop: Asked after every chunk of steps and every epoch whether to end there.
-      devices: What it is trained on; None for the first one. Their number does not change the numbers.
+      devices: What it is trained on; None for the first one. How many there are changes rounding alone, but for a
+        configuration with a `norm_group`, which needs as many again.
 
     Yields:
       `epoch` (from 1), `train_loss` (mean over the epoch's steps, nats), `test_loss`, `test_accuracy` (in [0, 1], every
@@ -51,7 +52,10 @@ def train(
     Raises:
       Diverged: The training or test loss, a parameter or a moment became infinite or NaN.
       Interrupted: `stop` said so.
+      ConfigError: The data set does not fit the configuration, or a batch the devices.
       DataError: An image cannot be decoded, or, where such are left out, none to evaluate on.
+      RecordsError: A checkpoint is of another configuration or program.
+      WriteError: A checkpoint cannot be written.
     """
     for _, result in train_together([config], dataset, [checkpoints], report, stop, devices):
         if isinstance(result, Diverged):
@@ -84,8 +88,8 @@ def train_together(
       A run's place in `configs` and a record as `train`'s, or how the run diverged. `seconds` are those of all runs.
 
     Raises:
-      Interrupted, DataError: As for `train`.
-      ConfigError: The images are not in memory, for several runs.
+      Interrupted, DataError, RecordsError, WriteError: As for `train`.
+      ConfigError: As for `train`; or the images are not in memory, for several runs.
       ValueError: The runs' checkpoints stand at several positions.
     """
     protocol, devices = configs[0].protocol, devices or Devices()

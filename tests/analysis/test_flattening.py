@@ -31,6 +31,15 @@ PARAMS = {
 NEW_PARAMS = jax.tree.map(lambda w: w + 0.1 * normal(*w.shape), PARAMS)
 
 
+STATE = RNG.bit_generator.state
+
+
+@pytest.fixture(autouse=True)
+def same_numbers():
+    """For each test, whatever ran before it."""
+    RNG.bit_generator.state = STATE
+
+
 def cross_entropy(logits):
     return optax.softmax_cross_entropy_with_integer_labels(logits, LABELS).mean()
 

@@ -116,6 +116,20 @@ def test_a_beta1_is_not_judged_in_fewer_steps_than_it_averages_over(worlds, tmp_
     assert {n.why for n in judgement.numbers if not n.samples} == {"its mean is over 1,000 steps, and these are 150"}
 
 
+def test_nearness_is_not_judged_where_a_guess_is_near(tmp_path):
+    """Of epsilons that have just begun to learn, from 2.0 to 1.3 nats, a guess is no farther than a rule asks."""
+    slow = {("plain20", None, None): (1.5, 1.0, 30.0), EPSILON: (9.0, 1.0, 10.0)}
+    slow |= {("plain20", "epsilon", value): (1.5, 1.0, 30.0) for value in (1e-6, 1e-4, 1e-2)}
+    runs = madan(tmp_path, slow, protocol=PROTOCOLS["laptop"])
+    [judgement] = judge("study", runs, [CLAIMS[NAMES.index("S8")]])
+    assert judgement.verdict == "inconclusive"
+    plain, residual = judgement.numbers
+    # Of ln 10 / (1.5 * 1.5 * 0.89^e), the geometric mean over five epochs: 1.4517 (within 1 %).
+    assert "a network that only guesses is within a factor of 1.4" in plain.why
+    assert not plain.samples
+    assert residual.state() == "holds"  # from 1.3 to 0.8 nats
+
+
 def test_absolute_accuracies_are_judged_at_the_papers_protocol_alone(tmp_path):
     reduced = madan(tmp_path, protocol=PROTOCOLS["laptop"], seeds=(0, 1))
     assert not {"S9", "S10"} & set(verdicts(reduced))

@@ -5,7 +5,8 @@ import sys
 import pytest
 
 from adamlab import command
-from tests.experiments.processes import SMALL, finish
+from tests.experiments.processes import LONGER, SMALL, finish
+from tests.faults.study import recorded
 
 
 @pytest.fixture
@@ -34,3 +35,12 @@ def study(tmp_path_factory):
     status, output, errors = finish(["--param=alpha", *SMALL, f"--out={out}"])
     assert status == 0, errors
     return out, output, errors
+
+
+@pytest.fixture(scope="session")
+def longer(tmp_path_factory):
+    """What two settings of 25 epochs record, uninterrupted."""
+    out = tmp_path_factory.mktemp("longer")
+    status, _, errors = finish([*LONGER, f"--out={out}"])
+    assert status == 0, errors
+    return recorded(out)

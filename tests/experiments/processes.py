@@ -7,6 +7,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["--dataset=digits", "--protocol=smoke", "--model=plain20"]
+# So many epochs that a signal meets a run in the middle, however busy the machine is.
+LONGER = ["--param=alpha", "--values=1e-3,1e-2", *SMALL, "--epochs=25"]
 
 
 def start(arguments, **options):

@@ -1,68 +1,46 @@
 """A study that is killed, stopped or shared, as real processes: continued, it is the uninterrupted one."""
 
+import os
 import signal
-import time
 
 import pytest
 
 from adamlab import records
+from adamlab.command import postponed, run_main
 from adamlab.files import hold
-from tests.experiments.processes import SMALL, finish, start, wait_for_lines
+from tests.experiments.processes import LONGER, SMALL, finish, start, wait_for_lines
 from tests.faults.study import recorded
 
-LONGER = ["--param=alpha", "--values=1e-3,1e-2", *SMALL, "--epochs=12"]
 
-
-@pytest.fixture(autouse=True, scope="module")
-def ctrl_c_is_not_ignored():
-    """A suite that was started in the background ignores Ctrl-C, and its processes would inherit that."""
+@pytest.fixture
+def ctrl_c():
+    """A suite that was started in the background ignores Ctrl-C; here it arrives."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.fixture(scope="module")
-def longer(tmp_path_factory):
-    """Two settings of 12 epochs, uninterrupted: long enough to be killed in the middle."""
-    out = tmp_path_factory.mktemp("longer")
-    status, _, errors = finish([*LONGER, f"--out={out}"])
+def test_a_run_that_another_process_is_at_is_left_to_it(longer, tmp_path):
+    """This process holds one of two; nobody ever trains one twice."""
+    theirs = tmp_path / "digits-smoke" / "plain20" / "default" / "seed=0"
+    theirs.mkdir(parents=True)
+    with hold(theirs):
+        status, output, errors = finish([*LONGER, f"--out={tmp_path}"])
     assert status == 0, errors
-    return recorded(out)
-
-
-def test_killed_and_continued_is_the_same_as_uninterrupted(longer, tmp_path):
-    """In the second run, after its second epoch; `tests.faults` kills at any other time."""
-    process = start([*LONGER, f"--out={tmp_path}"])
-    wait_for_lines(tmp_path, 15, process)
-    process.kill()
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
-    status, _, errors = finish([*LONGER, f"--out={tmp_path}"])
-    assert status == 0, errors
-    assert recorded(tmp_path) == longer
-
-
-def test_two_processes_share_a_study_and_never_a_run(longer, tmp_path):
-    first = start([*LONGER, f"--out={tmp_path}"])
-    wait_for_lines(tmp_path, 2, first)
-    status, output, errors = finish([*LONGER, f"--out={tmp_path}"])
-    assert status == 0, errors
-    assert f"is being worked on by process {first.pid} on " in output
+    assert f"is being worked on by process {os.getpid()} on " in output
     assert "1 of 2 runs are left to other processes" in output
-    _, errors = first.communicate()
-    assert first.returncode == 0, errors
-    finish([*LONGER, f"--out={tmp_path}"])  # what each left to the other
+    finish([*LONGER, f"--out={tmp_path}"])
     assert recorded(tmp_path) == longer
     assert list(tmp_path.rglob("lock")) == []
 
 
-@pytest.mark.parametrize(("sent", "expected"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_ctrl_c_and_preemption_leave_a_checkpoint_and_say_how_to_continue(longer, tmp_path, sent, expected):
+def test_preemption_leaves_a_checkpoint_and_says_how_to_continue(longer, tmp_path):
+    """`tests.faults` kills at any time."""
     process = start([*LONGER, f"--out={tmp_path}"])
     wait_for_lines(tmp_path, 3, process)
-    process.send_signal(sent)
+    process.terminate()
     _, errors = process.communicate()
-    assert process.returncode == expected
+    assert process.returncode == 143
     assert f"python -m experiments.sensitivity {' '.join(LONGER)} --out={tmp_path}" in errors
     assert "Traceback" not in errors
     status, output, _ = finish([*LONGER, f"--out={tmp_path}"])
@@ -71,16 +49,35 @@ def test_ctrl_c_and_preemption_leave_a_checkpoint_and_say_how_to_continue(longer
     assert recorded(tmp_path) == longer
 
 
-def test_a_second_ctrl_c_ends_at_once(longer, tmp_path):
-    process = start([*LONGER, f"--out={tmp_path}"])
-    wait_for_lines(tmp_path, 3, process)
-    for _ in range(1_000):  # the first ones may be one to the process: pending signals do not add up
-        process.send_signal(signal.SIGINT)
-        time.sleep(0.001)
-    assert process.wait() in (-signal.SIGINT, 130)
-    process.communicate()
-    finish([*LONGER, f"--out={tmp_path}"])
-    assert recorded(tmp_path) == longer
+def test_ctrl_c_waits_for_the_end_of_a_block_and_a_second_one_does_not(ctrl_c, capsys):
+    def main():
+        with postponed() as stop:
+            assert not stop()
+            signal.raise_signal(signal.SIGINT)
+            assert stop()  # and here we still are
+            assert signal.getsignal(signal.SIGINT) == signal.SIG_DFL  # the system ends the program, at once
+        pytest.fail("what was held back arrives")
+
+    with pytest.raises(SystemExit) as end:
+        run_main(main, "experiments.sensitivity")
+    assert end.value.code == 130
+    assert "Interrupted. What is finished is kept; continue with:" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
+
+
+def test_a_launchers_handler_stays_and_so_does_a_signal_that_is_ignored(ctrl_c):
+    """submitit lets SIGTERM pass: SLURM queues the job again by another signal."""
+    passed = []
+    before = signal.signal(signal.SIGTERM, lambda number, frame: passed.append(number))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with postponed() as stop:
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGINT)
+            assert not stop()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert passed == [signal.SIGTERM]
 
 
 def test_a_finished_run_leaves_nothing_behind_and_is_not_trained_again(study):

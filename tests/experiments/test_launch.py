@@ -19,11 +19,8 @@ from adamlab.hyperparameters import ConfigError
 from experiments import grid, large_batch, launch, options, sensitivity
 from experiments.execution import Execution
 from tests.experiments import processes
-from tests.experiments.processes import ROOT
+from tests.experiments.processes import LONGER, ROOT
 from tests.faults.study import recorded
-
-# So many epochs that a signal meets a run in the middle, however busy the machine is.
-GRID = ["--param=alpha", "--values=1e-3,1e-2", "--dataset=digits", "--protocol=smoke", "--model=plain20", "--epochs=25"]
 
 
 def start(*arguments, **environment):
@@ -49,15 +46,6 @@ def send(signals, out, process, epochs=3):
 
 
 @pytest.fixture(scope="module")
-def local(tmp_path_factory):
-    """What the local launcher records, uninterrupted."""
-    out = tmp_path_factory.mktemp("local")
-    status, _, errors = finish(start(*GRID, f"--out={out}"))
-    assert status == 0, errors
-    return recorded(out)
-
-
-@pytest.fixture(scope="module")
 def two_nodes(tmp_path_factory):
     """The process of a Ray cluster of two nodes, started outside of the checkout, and the cluster's address."""
     if not find_spec("ray"):
@@ -77,14 +65,14 @@ def two_nodes(tmp_path_factory):
         process.communicate()
 
 
-def test_ray_goes_on_with_a_run_whose_worker_was_killed(two_nodes, local, tmp_path):
+def test_ray_goes_on_with_a_run_whose_worker_was_killed(two_nodes, longer, tmp_path):
     # A driver that started JAX would fail: it knows no such platform. The workers have the environment of their nodes.
     _, address = two_nodes
-    process = start(*GRID, "--launcher=ray", f"--out={tmp_path}", RAY_ADDRESS=address, JAX_PLATFORMS="none")
+    process = start(*LONGER, "--launcher=ray", f"--out={tmp_path}", RAY_ADDRESS=address, JAX_PLATFORMS="none")
     send({"default": signal.SIGKILL}, tmp_path, process)
     status, output, errors = finish(process)
     assert (status, errors) == (0, "")
-    assert recorded(tmp_path) == local
+    assert recorded(tmp_path) == longer
     assert list(tmp_path.rglob("lock")) == list(tmp_path.rglob("checkpoint")) == []
     assert f"2 runs go to Ray ({address}), num_cpus=1 for each; nodes: 2" in output
     assert sum("epoch 25/25" in line for line in output.splitlines()) == 2  # each once, at its end
@@ -107,14 +95,16 @@ def test_ray_says_which_job_failed_and_gives_each_a_gpu_of_its_own(two_nodes, tm
     assert ended[0].startswith("WorkerCrashedError: The worker died unexpectedly")
     assert ended[1] == "ValueError: invalid literal for int() with base 10: 'x'"
     assert ended[2] in ("0", "1")
+    with pytest.raises(ConfigError, match=r"--devices must be at most 2, the GPUs of a node of the Ray cluster, got 3"):
+        next(launch.choose_engine("ray", None, 3).run(jobs, tmp_path, print))
     assert ended[3] != ended[4]  # a process that has started JAX on one GPU cannot move to another
 
 
-def test_submitit_queues_what_was_preempted_and_says_what_was_killed(local, tmp_path):
+def test_submitit_queues_what_was_preempted_and_says_what_was_killed(longer, tmp_path):
     """SIGUSR2 is what SLURM sends, as submitit asks it to, before it takes a node or a job's time is up."""
     pytest.importorskip("submitit")
     arguments = ["--launcher=slurm", "--slurm=cluster=local,timeout_min=10", f"--out={tmp_path}"]
-    process = start(*GRID, *arguments)
+    process = start(*LONGER, *arguments)
     send({"default": signal.SIGUSR2, "alpha=0.01": signal.SIGKILL}, tmp_path, process)
     status, output, errors = finish(process)
     assert status == 1
@@ -125,11 +115,11 @@ def test_submitit_queues_what_was_preempted_and_says_what_was_killed(local, tmp_
     assert sum("continued after epoch" in log for log in logs) == 1
     assert {run.provenance["launcher"] for run in records.read_runs(tmp_path)} == {"submitit local"}
     # Whoever goes on: everything that it takes is in the folder.
-    status, output, errors = finish(start(*GRID, f"--out={tmp_path}"))
+    status, output, errors = finish(start(*LONGER, f"--out={tmp_path}"))
     assert (status, errors) == (0, "")
     assert "continued after epoch" in output
     assert "1 of 2 runs were finished before" in output
-    assert recorded(tmp_path) == local
+    assert recorded(tmp_path) == longer
 
 
 @pytest.fixture
@@ -143,6 +133,8 @@ def test_a_run_gets_as_many_gpus_as_its_batch_is_split_over():
     pytest.importorskip("ray")
     pytest.importorskip("submitit")
     assert launch.choose_engine("ray", None, 2).gpus == 2
+    with pytest.raises(ConfigError, match=r"--devices must be at most gpus_per_node=1 of --slurm, got 2"):
+        launch.choose_engine("slurm", "cluster=local,timeout_min=9,gpus_per_node=1", 2)
     slurm = launch.choose_engine("slurm", "cluster=local,timeout_min=9,gpus_per_node=8")
     arguments = large_batch.parse_arguments(["--launcher=slurm"])
     assert options.join_devices(arguments, Execution(), slurm) == 8

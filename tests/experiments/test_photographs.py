@@ -1,7 +1,10 @@
 """The large-batch study on photographs: as a person meets it on a small set, and what it is on ImageNet."""
 
+import os
+import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -65,18 +68,32 @@ def test_smaller_protocols_cut_smaller_images():
     assert configs_of("--batch-size=256", dataset=small)[0].protocol.train_images == 9_469
 
 
-def test_a_study_trains_on_photographs(snapshots, tmp_path):
+def start(snapshots, out):
+    """The study in a group of processes of its own, as SLURM starts one."""
     arguments = [f"--dataset={photos.NAME}", f"--data-dir={snapshots}", "--protocol=smoke", "--optimizer=adam_lawn"]
     command = [sys.executable, "-m", "experiments.large_batch", *arguments, "--batch-size=32", "--seeds=1"]
-    finished = subprocess.run(
-        [*command, "--workers=1", f"--out={tmp_path}"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    assert finished.returncode == 0, finished.stderr
-    assert finished.stderr == ""
-    assert "1 runs of 3 epochs on snapshots: protocol lawn-smoke, 64 training and 13 test images" in finished.stdout
-    assert "The paper's numbers are for ResNet-50, all of ImageNet and 90 epochs." in finished.stdout
+    command += ["--epochs=12", "--workers=1", f"--out={out}"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, cwd=ROOT, start_new_session=True, **pipes)
+
+
+def test_a_study_trains_on_photographs_and_is_preempted_with_its_workers(snapshots, tmp_path):
+    process = start(snapshots, tmp_path)
+    while sum(path.read_text().count("\n") for path in tmp_path.rglob("metrics.jsonl")) < 2:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.005)
+    os.killpg(process.pid, signal.SIGTERM)
+    output, errors = process.communicate()
+    assert process.returncode == 143, errors
+    assert "1 runs of 12 epochs on snapshots: protocol lawn-smoke, 64 training and 13 test images" in output
+
+    finished = start(snapshots, tmp_path)
+    output, errors = finished.communicate()
+    assert (finished.returncode, errors) == (0, "")
+    assert "continued after" in output
+    assert "The paper's numbers are for ResNet-50, all of ImageNet and 90 epochs." in output
     table = records.load(tmp_path)
-    assert table["epoch"].tolist() == [1, 2, 3]
+    assert table["epoch"].tolist() == list(range(1, 13))
     assert set(table["image_size"]) == {32}
     assert np.isfinite(table[["train_loss", "test_loss"]]).all(axis=None)
     assert table["test_accuracy"].between(0, 1).all()

@@ -14,11 +14,19 @@ def one_step_chunks():
         yield
 
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory, one_step_chunks):
+@pytest.fixture(scope="session")
+def uninterrupted(tmp_path_factory):
     """The records of a grid that nothing happened to."""
     out = tmp_path_factory.mktemp("whole")
-    said = grid.train(out)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(feed, "MAX_CHUNK", 1)
+        said = grid.train(out)
     assert "warning" not in said
     assert study.leftovers(out) == []
     return study.recorded(out)
+
+
+@pytest.fixture(scope="module")
+def whole(uninterrupted, one_step_chunks):
+    """The same, for a test that trains the grid again, step by step."""
+    return uninterrupted

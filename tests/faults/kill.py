@@ -118,10 +118,10 @@ class Harness:
 
 
 def strike(scratch: Path, count: int, seed: int, say=lambda line: None) -> Harness:
-    """Kills studies `count` times in all; every eighth one, from the first on, trains both nets."""
+    """Kills studies `count` times in all; every eighth one trains both nets."""
     harness = Harness(scratch, seed)
     while harness.kills.total() < count and not harness.faults:
-        arguments = study.BOTH_NETS if harness.studies % 8 == 0 else study.ONE_NET
+        arguments = study.BOTH_NETS if harness.studies % 8 == 7 else study.ONE_NET
         harness.run(min(PER_STUDY, count - harness.kills.total()), arguments)
         say(f"{harness.studies} studies, {harness.kills.total()} kills: {dict(harness.kills)}")
     return harness

@@ -174,8 +174,8 @@ def check_start(config: RunConfig, execution: Execution) -> None:
     assert jax.tree.leaves(state)
 
 
-FEW = settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
-MANY = settings(FEW, max_examples=1_000)
+FEW = settings(max_examples=60, suppress_health_check=list(HealthCheck))
+MANY = settings(FEW, max_examples=1_000, derandomize=False)
 
 
 @pytest.mark.parametrize("study", STUDIES)

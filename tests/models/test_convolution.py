@@ -152,6 +152,12 @@ def test_hessian_vector_products_forward_and_reverse_over_reverse(case):
         close(jax.jit(jax.grad(lambda w: jnp.vdot(gradient(w), v)))(kernel), expected, 1e-12)
 
 
+@pytest.mark.parametrize("shape", [(2, 2, 1, 1), (3, 1, 1, 1)])
+def test_kernels_without_a_centre_are_refused(shape):
+    with pytest.raises(ValueError, match=r"must be square with an odd side; received \("):
+        conv2d(jnp.ones((1, 4, 4, 1)), jnp.ones(shape))
+
+
 def test_forward_mode_alone_is_refused_as_the_docstring_says():
     x, kernel, _, stride = arrays("native", np.float32)
     with pytest.raises(TypeError, match="forward-mode"):

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import PartitionSpec as P
 
-from adamlab.models.layers import BatchNorm, Conv, Head
+from adamlab.models.layers import BatchNorm, Conv, Head, he_normal
 
 
 def close(actual, expected, tolerance):
@@ -28,6 +28,9 @@ def test_conv_has_the_parameters_and_results_of_flaxs():
 def test_kernels_are_drawn_from_he_et_als_normal_distribution():
     kernel = np.asarray(Conv(128).init(jax.random.key(0), jnp.zeros((1, 1, 1, 64)))["params"]["kernel"])
     sigma = np.sqrt(2 / (3 * 3 * 64))
+    key, shape = jax.random.key(3), (3, 3, 5, 7)
+    expected = np.float32(np.sqrt(2 / (3 * 3 * 5))) * jax.random.normal(key, shape)
+    np.testing.assert_allclose(he_normal(key, shape), expected, rtol=1e-6)  # in whatever shape they are drawn
     # n = 73,728 draws: the standard error of the deviation is sigma / sqrt(2 n) = 0.0026 sigma.
     np.testing.assert_allclose(kernel.std(), sigma, rtol=0.01)
     # 4.55 % of a normal distribution lies beyond 2 sigma, and none of one truncated there.

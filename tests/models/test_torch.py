@@ -2,10 +2,15 @@
 
 Not in float32: there a ReLU's gate may flip on a rounding error, and whole-net gradients differ by up to 1e-2.
 The PyTorch nets (`benchmarks/torch_nets.py`) name their modules as ours do, so that one function carries the weights
-over.
+over. PyTorch's numbers are in `pytorch.npz`, since not everybody has PyTorch; with it,
+
+  python -m tests.models.test_torch
+
+writes them, and `pytest -m bench` looks whether they still are PyTorch's.
 """
 
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -14,29 +19,16 @@ import pytest
 
 from adamlab.models import create
 
-torch = pytest.importorskip("torch")
-from benchmarks.torch_nets import plain20, resnet, vgg19  # noqa: E402
-
-pytestmark = pytest.mark.bench
-
-
-NETS = [
-    ("plain20", {"downsample": "last"}, partial(plain20, downsample="last")),
-    ("plain20", {"downsample": "first"}, partial(plain20, downsample="first")),
-    ("resnet34", {"stem": "imagenet"}, partial(resnet, bottleneck=False, stem="imagenet")),
-    ("resnet34", {"stem": "cifar"}, partial(resnet, bottleneck=False, stem="cifar")),
-    ("resnet50", {"stem": "imagenet"}, partial(resnet, bottleneck=True, stem="imagenet")),
-    ("vgg19", {}, vgg19),
-]
-
-
-def flat(tree):
-    """{dotted path: array} of a Flax tree."""
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="."): np.asarray(leaf)
-        for path, leaf in jax.tree.leaves_with_path(tree)
-    }
-
+STORED = Path(__file__).with_name("pytorch.npz")
+NETS = {
+    "plain20": ("plain20", {"downsample": "last"}),
+    "plain20 first": ("plain20", {"downsample": "first"}),
+    "resnet34": ("resnet34", {"stem": "imagenet"}),
+    "resnet34 cifar": ("resnet34", {"stem": "cifar"}),
+    "resnet50": ("resnet50", {"stem": "imagenet"}),
+    "vgg19": ("vgg19", {}),
+}
+QUICK = ("plain20", "plain20 first", "resnet34")
 
 LEAVES = {  # Flax's name of a leaf: PyTorch's, and the axes that take Flax's layout to PyTorch's
     "conv.kernel": ("conv.weight", (3, 2, 0, 1)),
@@ -52,32 +44,43 @@ LEAVES = {  # Flax's name of a leaf: PyTorch's, and the axes that take Flax's la
 def as_torch(tree):
     """{PyTorch's name: array in PyTorch's layout} of a Flax tree."""
     result = {}
-    for path, array in flat(tree).items():
-        prefix, *leaf = path.rsplit(".", 2)
-        name, axes = LEAVES[".".join(leaf)]
-        result[f"{prefix}.{name}"] = array.transpose(axes)
+    for path, leaf in jax.tree.leaves_with_path(tree):
+        prefix, *kind = jax.tree_util.keystr(path, simple=True, separator=".").rsplit(".", 2)
+        name, axes = LEAVES[".".join(kind)]
+        result[f"{prefix}.{name}"] = np.asarray(leaf).transpose(axes)
     return result
 
 
-def close(actual, expected):
-    """Equal to 1e-8 of each array's largest element."""
-    assert actual.keys() == expected.keys()
-    for name, e in expected.items():
-        np.testing.assert_allclose(actual[name], e, rtol=0, atol=1e-8 * np.abs(e).max(), err_msg=name)
+def problem(model):
+    """Variables, images and coefficients of the logits: NumPy's, so that they are the same everywhere."""
+    rng = np.random.default_rng(0)
+    images, coefficients = rng.normal(size=(4, 32, 32, 3)), rng.normal(size=(4, 10))
+    shapes = jax.eval_shape(model.init, jax.random.key(0), jnp.zeros(images.shape))
+
+    def draw(leaf):  # not the ones and zeros that scales, biases and averages start with, which would hide mistakes
+        if leaf.ndim == 1:
+            return rng.uniform(0.5, 1.5, leaf.shape)
+        return rng.normal(size=leaf.shape) * np.sqrt(2 / np.prod(leaf.shape[:-1]))
+
+    return jax.tree.map(draw, shapes), images, coefficients
 
 
-@pytest.mark.parametrize(("name", "options", "peer"), NETS, ids=[f"{n} {'-'.join(o.values())}" for n, o, _ in NETS])
-def test_forward_backward_and_running_averages_equal_pytorchs(name, options, peer):
+def summarise(evaluated, logits, stats, gradients):
+    """Both logits, and of each other array the product with one of random numbers, which no transposition keeps."""
+    rng, found = np.random.default_rng(1), {"evaluated": evaluated, "logits": logits}
+    for kind, arrays in (("stats", stats), ("gradients", gradients)):
+        sizes = [
+            (np.vdot(array, rng.normal(size=array.shape)), np.abs(array).sum()) for _, array in sorted(arrays.items())
+        ]
+        found[kind], found[f"{kind}, sizes"] = np.array(sizes).T
+    return found
+
+
+def ours(name, options):
+    """What our net gives."""
     with jax.enable_x64(True):
-        rng = np.random.default_rng(0)
-        images, coefficients = rng.normal(size=(8, 32, 32, 3)), rng.normal(size=(8, 10))
         model = create(name, 10, dtype=jnp.float64, **options)
-
-        def perturb(leaf):  # scales, biases and running averages start as ones and zeros, which would hide mistakes
-            noise = rng.uniform(0.0, 0.2, leaf.shape) if leaf.ndim == 1 else 0.0
-            return np.asarray(leaf, np.float64) + noise
-
-        variables = jax.tree.map(perturb, jax.jit(model.init)(jax.random.key(0), images))
+        variables, images, coefficients = problem(model)
 
         @jax.jit
         def run(variables):
@@ -88,22 +91,68 @@ def test_forward_backward_and_running_averages_equal_pytorchs(name, options, pee
                 return jnp.vdot(logits, coefficients), (logits, updates["batch_stats"])
 
             gradients, (logits, stats) = jax.grad(loss, has_aux=True)(variables["params"])
-            return gradients, logits, stats, model.apply(variables, images, train=False)
+            return model.apply(variables, images, train=False), logits, stats, gradients
 
-        gradients, logits, stats, evaluated = run(variables)
+        evaluated, logits, stats, gradients = run(variables)
+        return summarise(np.asarray(evaluated), np.asarray(logits), as_torch(stats), as_torch(gradients))
 
-    net = peer(10).double()
+
+def pytorchs(name, options):
+    """What PyTorch's net gives."""
+    import torch
+
+    from benchmarks.torch_nets import plain20, resnet, vgg19
+
+    constructors = {
+        "plain20": plain20,
+        "resnet34": partial(resnet, bottleneck=False),
+        "resnet50": partial(resnet, bottleneck=True),
+        "vgg19": vgg19,
+    }
+    with jax.enable_x64(True):
+        variables, images, coefficients = problem(create(name, 10, dtype=jnp.float64, **options))
+    net = constructors[name](10, **options).double()
     weights = as_torch(variables["params"]) | as_torch(variables["batch_stats"])
     state = {key: value for key, value in net.state_dict().items() if not key.endswith("num_batches_tracked")}
     assert {k: v.shape for k, v in weights.items()} == {k: tuple(v.shape) for k, v in state.items()}
     net.load_state_dict({k: torch.tensor(v) for k, v in weights.items()}, strict=False)
     x = torch.tensor(images).permute(0, 3, 1, 2)
     with torch.no_grad():
-        expected_evaluated = net.eval()(x)
-    expected = net.train()(x)
-    (expected * torch.tensor(coefficients)).sum().backward()
+        evaluated = net.eval()(x).numpy()
+    logits = net.train()(x)
+    (logits * torch.tensor(coefficients)).sum().backward()
+    stats = {k: v.numpy() for k, v in net.named_buffers() if not k.endswith("num_batches_tracked")}
+    return summarise(evaluated, logits.detach().numpy(), stats, {k: v.grad.numpy() for k, v in net.named_parameters()})
 
-    close({"logits": np.asarray(evaluated)}, {"logits": expected_evaluated.numpy()})
-    close({"logits": np.asarray(logits)}, {"logits": expected.detach().numpy()})
-    close(as_torch(stats), {k: v.numpy() for k, v in net.named_buffers() if k in as_torch(stats)})
-    close(as_torch(gradients), {k: v.grad.numpy() for k, v in net.named_parameters()})
+
+def assert_close(found, expected):
+    """Equal to 1e-8 of a logit, and of the sum of an array's sizes."""
+    assert found.keys() == expected.keys()
+    for name in ("evaluated", "logits"):
+        np.testing.assert_allclose(found[name], expected[name], rtol=0, atol=1e-8 * np.abs(expected[name]).max())
+    for name in ("stats", "gradients"):
+        sizes = expected[f"{name}, sizes"]
+        assert np.all(np.abs(found[name] - expected[name]) <= 1e-8 * sizes), name
+
+
+def stored(net):
+    """PyTorch's numbers."""
+    with np.load(STORED) as content:
+        return {key.partition("/")[2]: content[key] for key in content.files if key.startswith(f"{net}/")}
+
+
+@pytest.mark.parametrize("net", [pytest.param(n, marks=() if n in QUICK else pytest.mark.slow) for n in NETS])
+def test_forward_backward_and_running_averages_equal_pytorchs(net):
+    assert_close(ours(*NETS[net]), stored(net))
+
+
+@pytest.mark.bench
+@pytest.mark.parametrize("net", NETS)
+def test_the_stored_numbers_are_pytorchs(net):
+    pytest.importorskip("torch")
+    assert_close(pytorchs(*NETS[net]), stored(net))
+
+
+if __name__ == "__main__":
+    numbers = {f"{net}/{key}": array for net, made in NETS.items() for key, array in pytorchs(*made).items()}
+    np.savez_compressed(STORED, **numbers)

@@ -145,6 +145,8 @@ def test_a_fresh_state_can_be_donated():
         ({"b2": np.float32(1.5)}, r"b2 must be in \[0, 1\), got 1.5"),
         ({"eps": -1e-8}, "eps must be a finite number >= 0, got -1e-08"),
         ({"eps_root": float("nan")}, "eps_root must be a finite number >= 0, got nan"),
+        ({"learning_rate": "1e-3"}, "learning_rate must be a finite number >= 0, got '1e-3'"),
+        ({"b1": None}, r"b1 must be in \[0, 1\), got None"),
     ],
 )
 def test_refuses_values_out_of_range(arguments, message):

@@ -170,9 +170,17 @@ def test_inner_gets_extra_args():
     toy.assert_equal(updates, jax.tree.map(lambda g: -2.0 * g, toy.PARAMS))
 
 
-def test_missing_gradients_stay_missing():
-    optimizer = lawn(optax.sgd(0.1), free_steps=0)
-    grads = {**toy.PARAMS, "conv/kernel": None}
-    updates, _ = optimizer.update(grads, optimizer.init(toy.PARAMS), toy.PARAMS)
+@pytest.mark.parametrize("free_steps", [0, 5])
+@pytest.mark.parametrize("make", [partial(lawn, optax.sgd(0.1)), partial(adam_lawn, 0.1), partial(sgd_lawn, 0.1)])
+def test_missing_gradients_stay_missing(make, free_steps):
+    """Their moments wait, and the others' updates are what they are without the leaf."""
+    optimizer = make(free_steps=free_steps)
+    missing = {**toy.PARAMS, "conv/kernel": None}
+    updates, state = optimizer.update(missing, optimizer.init(toy.PARAMS), toy.PARAMS)
     assert updates["conv/kernel"] is None
-    assert updates["dense/kernel"] is not None
+    rest = {name: leaf for name, leaf in toy.PARAMS.items() if name != "conv/kernel"}
+    expected, _ = optimizer.update(rest, optimizer.init(rest), rest)
+    for name in rest:
+        np.testing.assert_array_equal(updates[name], expected[name])
+    _, state = optimizer.update(toy.PARAMS, state, toy.PARAMS)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))

@@ -1,7 +1,7 @@
 """The large-batch figures: which runs a point stands for, what is read off the axes."""
 
 from itertools import combinations
-from statistics import mean, stdev
+from statistics import mean
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def marks(axes: Axes) -> list[tuple[float, str]]:
     return [(float(line.get_xydata()[0, 0]), line.get_color()) for line in axes.lines if line.get_marker() == "x"]
 
 
-def test_points_are_means_over_seeds_with_standard_errors(tmp_path):
+def test_points_are_means_over_seeds_on_bars_of_their_range(tmp_path):
     accuracies = {50: (0.70, 0.72, 0.77), 400: (0.6, 0.6, 0.66), 2000: (0.2, 0.5, 0.3)}
     for batch_size, numbers in accuracies.items():
         for seed, accuracy in enumerate(numbers):
@@ -46,11 +46,10 @@ def test_points_are_means_over_seeds_with_standard_errors(tmp_path):
     expected = []
     for batch_size, numbers in accuracies.items():
         percent = [100 * number for number in numbers]
-        error = stdev(percent) / 3**0.5
-        expected.append((batch_size, mean(percent), mean(percent) - error, mean(percent) + error))
+        expected.append((batch_size, mean(percent), min(percent), max(percent)))
     np.testing.assert_allclose(points(axes)["Adam-LAWN"], expected, rtol=1e-12)
     assert "3 seeds" in heading(figure)
-    assert "mean of seeds, bars: standard error" in heading(figure)
+    assert "mean of seeds, bars: smallest to largest" in heading(figure)
     assert "best of several" not in heading(figure)
 
 
@@ -83,7 +82,7 @@ def test_one_seed_has_no_bar(tmp_path):
         write_run(tmp_path, "adam", batch_size)
     figure = figures_of(tmp_path)[FIGURE1]
     np.testing.assert_array_equal(points(figure.axes[0])["Adam"], [(50, 50, np.nan, np.nan), (400, 50, np.nan, np.nan)])
-    assert "standard error" not in heading(figure)
+    assert "bars" not in heading(figure)
 
 
 def test_networks_have_panels_on_common_axes_and_optimizers_their_own_looks(tmp_path):
@@ -124,7 +123,6 @@ def test_diverged_run_is_an_x_and_not_in_the_mean(tmp_path):
     write_run(tmp_path, "adam", 2000, 0.0, "diverged")
     figure = figures_of(tmp_path)[FIGURE1]
     (axes,) = figure.axes
-    # 40 and 80 %: mean 60, standard deviation 40 / sqrt(2), standard error 40 / sqrt(2) / sqrt(2) = 20.
     np.testing.assert_allclose(points(axes)["SGD"][1], (2000, 60, 40, 80), rtol=1e-12)
     assert points(axes)["Adam"][:, 0].tolist() == [50]
     assert marks(axes) == [(2000, OPTIMIZER_STYLES["adam"]["color"]), (2000, OPTIMIZER_STYLES["sgd"]["color"])]
@@ -198,7 +196,6 @@ def test_free_epochs_have_a_line_per_optimizer_and_batch_size(tmp_path):
     write_run(tmp_path, "adam", 50)  # no free phase
     accuracy, loss = figures_of(tmp_path)[FREE].axes
     assert list(points(accuracy)) == list(points(loss)) == legend(accuracy) == ["Adam-LAWN, 50", "SGD-LAWN, 400"]
-    # Of two numbers 0.1 apart the standard error is 0.1 / sqrt(2) / sqrt(2) = 0.05.
     ours = [(0, 55, 50, 60), (1, 85, 80, 90), (3, 65, 60, 70)]
     np.testing.assert_allclose(points(accuracy)["Adam-LAWN, 50"], ours, rtol=1e-9)
     np.testing.assert_allclose(points(loss)["SGD-LAWN, 400"][:, :2], [(0, 1.25), (1, 1.4), (3, 1.3)], rtol=1e-12)

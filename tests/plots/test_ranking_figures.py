@@ -11,6 +11,11 @@ from tests.plots.artists import curves, heading, panels
 from tests.plots.curves import ADAM, write_grid, write_run
 
 
+def bars_of(container):
+    """The segments of an ErrorbarContainer, each (2, 2) numbers."""
+    return container.lines[2][0].get_segments()
+
+
 def test_other_optimizers_have_figures_of_their_own_and_are_compared_value_by_value(tmp_path):
     for optimizer, scale in (("adam", 1.0), ("adam_lawn", 2.0), ("sgd", 3.0)):
         for place, value in enumerate(grid_of(optimizer, "alpha", "magnitude")):
@@ -53,10 +58,10 @@ def test_hyperparameters_are_ranked_by_expected_excess_loss(tmp_path):
         for name, values in ADAM.items():
             for place, value in enumerate(values):
                 if value != getattr(Hyperparameters(), name):
-                    # alpha: 1, 1.1, 1.4, 1.9 and 2.6 away from the default's 1; the others a tenth of that.
-                    height = (0.1 if name == "alpha" else 0.01) * (place - 2) ** 2
-                    write_run(tmp_path, (2.0, 1.0 + height + 0.002 * seed), seed=seed, **{name: value})
-        write_run(tmp_path, (2.0, 1.0 + 0.002 * seed), seed=seed)
+                    # alpha: 1.4, 1.1, 1.1 and 1.4 around the default's 1, half of that for seed 1; the others a tenth.
+                    height = (0.1 if name == "alpha" else 0.01) * (place - 2) ** 2 / (1 + seed)
+                    write_run(tmp_path, (2.0, 1.0 + height), seed=seed, **{name: value})
+        write_run(tmp_path, (2.0, 1.0), seed=seed)
     runs = records.read_runs(tmp_path)
     alpha = curves_of(runs, "plain20", "adam", "train_loss")["alpha"]
     assert alpha.default == 2
@@ -66,10 +71,13 @@ def test_hyperparameters_are_ranked_by_expected_excess_loss(tmp_path):
     assert training.get_yticklabels()[-1].get_text() == r"$\alpha$"  # on top
     (container,) = training.containers
     points = {training.get_yticklabels()[round(y)].get_text(): x for x, y in container.lines[0].get_xydata()}
-    # Trapezoids of 0.4, 0.1, 0, 0.1, 0.4 over four equal steps: (0.25 + 0.05 + 0.05 + 0.25) / 4.
-    assert points[r"$\alpha$"] == pytest.approx(0.15)
+    # Trapezoids of 0.4, 0.1, 0, 0.1, 0.4 over four equal steps: (0.25 + 0.05 + 0.05 + 0.25) / 4. Half of it for seed 1.
+    assert points[r"$\alpha$"] == pytest.approx((0.15 + 0.075) / 2)
+    # Two seeds, drawn twice: each alone in a quarter of all resamples, so the bar reaches from one to the other.
+    bars = {training.get_yticklabels()[round(bar[0, 1])].get_text(): bar[:, 0] for bar in bars_of(container)}
+    np.testing.assert_allclose(bars[r"$\alpha$"], [0.075, 0.15])
     assert [x for x, _ in test.containers[0].lines[0].get_xydata()] == pytest.approx([0] * 4)
-    assert "95% bootstrap intervals" in heading(figure)
+    assert "bars: 95 % bootstrap intervals over seeds, too narrow for 2" in heading(figure)
 
 
 def test_ranking_leaves_out_an_epsilon_of_0_which_has_no_place_in_decades(tmp_path):

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 
 from adamlab import records
 from adamlab.hyperparameters import MAGNITUDE, PERTURBATION
-from plots.sensitivity import KINDS, compose, draw, select
+from plots.panels import select
+from plots.sensitivity import KINDS, compose, draw
 from tests.plots.artists import curves, heading, legend, panels
 from tests.plots.curves import ADAM, PROTOCOL, write_grid, write_run
 
@@ -23,7 +24,7 @@ def figure_of(out: Path, kind=FIGURE1) -> Figure:
     return figure
 
 
-def marks(axes: Axes, marker: str | int) -> list[tuple[float, float]]:
+def marks(axes: Axes, marker: str) -> list[tuple[float, float]]:
     """Where a marker without a curve stands."""
     return [tuple(point) for line in axes.lines if line.get_marker() == marker for point in line.get_xydata()]
 
@@ -113,12 +114,16 @@ def test_one_seed_has_no_band(tmp_path):
     assert "band" not in heading(figure)
 
 
-def test_networks_share_axes_and_styles_and_the_default_stands_out(tmp_path):
+def test_networks_share_epochs_accuracies_and_styles_and_the_default_stands_out(tmp_path):
     write_grid(tmp_path, {"alpha": (1e-5, 1e-3, 1e-1)})
     write_grid(tmp_path, {"alpha": (1e-3, 1e-1)}, model="resnet34", losses=(0.02, 0.01))
-    plain, residual = figure_of(tmp_path).axes
+    plain, residual = figure_of(tmp_path, FIGURE4).axes
     assert plain.get_ylim() == residual.get_ylim()
+    plain, residual = figure_of(tmp_path).axes
     assert plain.get_xlim() == residual.get_xlim()
+    # Losses of 0.5 to 2 and 0.01 to 0.02: on one scale both would be flat.
+    assert residual.get_ylim()[1] < 0.03 < 0.4 < plain.get_ylim()[0]
+    assert all(axes.yaxis.get_tick_params()["labelleft"] for axes in (plain, residual))
     style = {
         axes: {line.get_label(): (line.get_color(), line.get_marker()) for line in axes.lines}
         for axes in (plain, residual)
@@ -182,12 +187,18 @@ def test_unfinished_run_is_drawn_as_far_as_it_is(tmp_path):
 
 def test_losses_beyond_use_do_not_squash_the_others(tmp_path):
     write_run(tmp_path, (1e7, 1e3, 1.5), alpha=0.1)
+    write_run(tmp_path, (1e5, 0.5, 0.0), alpha=1.0)
     write_run(tmp_path, (2.0, 0.5, 0.0))
     figure = figure_of(tmp_path)
     (axes,) = figure.axes
     assert axes.get_ylim() == pytest.approx((0.9 * 0.5, 20))  # 0.5 is the smallest loss that a logarithm has
-    assert marks(axes, 6) == [(1, 20), (2, 20)]  # matplotlib's CARETUP
-    assert "triangles at the upper edge: above 20" in heading(figure)
+    assert marks(axes, r"$\uparrow$") == [(1, 20), (2, 20), (1, 20)]
+    # Of two values in one epoch: side by side.
+    arrows = [line for line in axes.lines if line.get_marker() == r"$\uparrow$" and len(line.get_xdata())]
+    low, high = (arrow.get_transform().transform((1, 20)) for arrow in arrows)
+    assert high[0] - low[0] > 4
+    assert high[1] == low[1]
+    assert "arrows at the upper edge: above 20" in heading(figure)
 
 
 def test_heading_names_data_protocol_and_variants(tmp_path):

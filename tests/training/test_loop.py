@@ -2,16 +2,19 @@
 
 from dataclasses import replace
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.typing import DTypeLike
 
 from adamlab import data, models
 from adamlab.config import Protocol, RunConfig
 from adamlab.data.batches import evaluation_images, subset
-from adamlab.hyperparameters import MAGNITUDE, Hyperparameters
+from adamlab.hyperparameters import MAGNITUDE, ConfigError, Hyperparameters
+from adamlab.models.layers import Conv, Head
 from adamlab.training import Diverged, Interrupted, build, feed, loop, train
 from adamlab.training.checkpoint import Checkpoints
 from adamlab.training.optimizers import Recipe, traced
@@ -68,6 +71,14 @@ def test_resumed_run_repeats_the_uninterrupted_one_bit_for_bit(digits, uninterru
     assert without_times(records[:stop_after] + resumed) == without_times(uninterrupted)
 
 
+@pytest.fixture(scope="module")
+def step_by_step(digits):
+    """The uninterrupted records in `one_step_chunks`: of another program, so perhaps of other last bits."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(feed, "MAX_CHUNK", 1)
+        return list(train(CONFIG, digits))
+
+
 class StopAfter:
     """Says stop once so many chunks are done, and when it last did not."""
 
@@ -86,8 +97,9 @@ def one_step_chunks(monkeypatch):
 
 
 @pytest.mark.parametrize("chunks", [1, 3, 4, 5, 6])  # of the first epoch: 4; the fifth question is asked at its end
-def test_stopped_anywhere_and_resumed_is_the_same_as_uninterrupted(digits, tmp_path, one_step_chunks, chunks):
-    whole = list(train(CONFIG, digits))
+def test_stopped_anywhere_and_resumed_is_the_same_as_uninterrupted(
+    digits, tmp_path, step_by_step, one_step_chunks, chunks
+):
     records, checkpoints = [], Checkpoints(tmp_path / "checkpoint")
     with pytest.raises(Interrupted):
         records.extend(record for record in train(CONFIG, digits, checkpoints, stop=StopAfter(chunks)))
@@ -95,7 +107,7 @@ def test_stopped_anywhere_and_resumed_is_the_same_as_uninterrupted(digits, tmp_p
     position = Checkpoints(tmp_path / "checkpoint").find(CONFIG)
     assert (position.epochs, len(position.losses)) == {1: (0, 1), 3: (0, 3), 4: (0, 4), 5: (1, 0), 6: (1, 1)}[chunks]
     resumed = list(train(CONFIG, digits, Checkpoints(tmp_path / "checkpoint")))
-    assert without_times(whole)[position.epochs :] == without_times(resumed)
+    assert without_times(step_by_step)[position.epochs :] == without_times(resumed)
 
 
 def test_a_checkpoint_within_an_epoch_holds_what_its_steps_took(digits, tmp_path, one_step_chunks):
@@ -293,11 +305,108 @@ def test_no_chunk_is_trained_after_the_one_that_diverged(digits, one_step_chunks
     assert len(seen) < 2
 
 
-def test_bf16_trains_and_keeps_float32_parameters(digits):
+def test_bf16_computes_in_bfloat16_and_keeps_float32_parameters(digits, uninterrupted):
     config = replace(CONFIG, precision="bf16", protocol=replace(PROTOCOL, epochs=1))
-    assert np.isfinite(next(train(config, digits))["train_loss"])
+    loss = next(train(config, digits))["train_loss"]
+    # Eight bits of mantissa: near float32's, and not the same.
+    assert 0 < abs(loss - uninterrupted[0]["train_loss"]) < 0.1
     _, state = program_and_state(digits, config)
     assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {np.dtype(np.float32)}
+
+
+@pytest.fixture
+def built(monkeypatch):
+    """What the network and the optimizer of a program are made of: the function that makes one from a configuration."""
+
+    def build_from(config):
+        found = {}
+
+        def make_train_step(model, recipe, normalise, axis_name=None, pieces=1):
+            found.update(model=model, recipe=recipe, normalise=normalise)
+            return lambda state, batch: None
+
+        monkeypatch.setattr(build, "make_train_step", make_train_step)
+        build._build.__wrapped__(*arguments_of(config))
+        return found
+
+    def arguments_of(config):
+        with monkeypatch.context() as patch:
+            patch.setattr(build, "_build", lambda *arguments: arguments)
+            return build.build_program(config, 7, (8, 8, 1), (0.1,), (0.2,))
+
+    return build_from
+
+
+def test_a_configuration_reaches_its_program(built):
+    protocol = replace(PROTOCOL, schedule="phases")
+    lawn = Hyperparameters(free_epochs=1.0)
+    config = RunConfig("digits", "resnet34", protocol, lawn, stem="cifar", optimizer="adam_lawn")
+    found = built(config)
+    assert found["recipe"] == Recipe("adam_lawn", "phases", "outside")
+    assert found["model"] == models.create("resnet34", 7, stem="cifar")
+    assert found["normalise"] == Normalisation((0.1,), (0.2,))
+    found = built(replace(CONFIG, downsample="first", precision="bf16", epsilon_placement="inside"))
+    assert found["recipe"] == Recipe("adam", "constant", "inside")
+    assert found["model"] == models.create("plain20", 7, downsample="first", dtype=jnp.bfloat16)
+
+
+def test_a_network_that_is_defined_anew_is_the_one_that_is_trained(digits, monkeypatch):
+    """As in a notebook: edit the class, enter it again under its name, train."""
+    config, shapes = replace(CONFIG, model="edited"), []
+    for kernel_size in (1, 3):
+
+        class Edited(nn.Module):
+            num_classes: int
+            axis_name: str | None = None
+            dtype: DTypeLike = jnp.float32
+            size: int = kernel_size
+
+            @nn.compact
+            def __call__(self, images, train=False):
+                return Head(self.num_classes)(Conv(4, self.size)(images))
+
+        monkeypatch.setitem(models.MODELS, "edited", Edited)
+        _, state = program_and_state(digits, config)
+        shapes.append(state.params["Conv_0"]["kernel"].shape[:2])
+    assert shapes == [(1, 1), (3, 3)]
+
+
+def test_a_constraint_holds_from_its_epoch_on(digits):
+    """Adam-LAWN through the whole program: kernels' norms move in the free epoch and stay in the others."""
+    config = replace(CONFIG, optimizer="adam_lawn", hyperparameters=Hyperparameters(free_epochs=1.0), trace_every=1)
+    norms = [np.array(list(record["layer_weight_norms"].values())) for record in train(config, digits)]
+    np.testing.assert_allclose(norms[1:], [norms[0]] * 2, rtol=1e-6)
+    _, state = program_and_state(digits, config)
+    start = np.array([np.linalg.norm(kernel) for kernel in kernels_of(state.params).values()])
+    assert np.abs(norms[0] / start - 1).min() > 1e-5  # far above rounding
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"dataset": "cifar10"}, "dataset must be the configuration's, cifar10, got digits"),
+        ({"train_images": 1438}, "train_images must be at most 1437 for digits, got 1438"),
+        ({"test_images": 361}, "test_images must be at most 360 for digits, got 361"),
+        ({"train_images": 1400, "evaluate_on": "validation"}, "train_images must be at most 1367 for digits, got 1400"),
+    ],
+)
+def test_a_data_set_that_does_not_fit_is_refused(digits, changed, message):
+    """JAX would take the last image for each that is not there."""
+    protocol = replace(PROTOCOL, **{name: value for name, value in changed.items() if name != "dataset"})
+    config = replace(CONFIG, protocol=protocol, dataset=changed.get("dataset", "digits"))
+    with pytest.raises(ConfigError, match=message):
+        next(train(config, digits))
+
+
+def test_a_test_loss_that_is_not_finite_is_a_divergence(digits, monkeypatch):
+    program, _ = program_and_state(digits)
+    sums = {"loss": np.float32(np.inf), "correct": np.int32(7), "count": np.int32(70)}
+    monkeypatch.setattr(
+        loop, "build_program", lambda *arguments: program._replace(evaluate=lambda state, batches: sums)
+    )
+    with pytest.raises(Diverged) as diverged:
+        next(train(CONFIG, digits))
+    assert (diverged.value.epoch, diverged.value.step) == (1, 4)
 
 
 def test_normalisation_is_that_of_numpy():

@@ -36,11 +36,16 @@ def alone(optimizer="adam", **options):
     return small.train(Devices(1), optimizer, **options)
 
 
+QUICK = {("adam", 4), ("sgd_lawn", 4), ("adam_lawn", 4), ("adam_lawn", 2)}  # what devices share is the gradient
+
+
 @pytest.mark.parametrize(
     ("optimizer", "count"),
-    [(optimizer, 4) for optimizer in OPTIMIZERS]
-    + [("adam_lawn", 2)]
-    + [pytest.param(name, 2, marks=pytest.mark.slow) for name in OPTIMIZERS if name != "adam_lawn"],
+    [
+        pytest.param(name, count, marks=() if (name, count) in QUICK else pytest.mark.slow)
+        for name in OPTIMIZERS
+        for count in (2, 4)
+    ],
 )
 def test_devices_agree_with_one_over_50_steps(optimizer, count):
     small.assert_agree(small.train(Devices(count), optimizer), alone(optimizer))
@@ -65,14 +70,14 @@ def test_shard_map_is_pmap(optimizer):
     small.assert_agree(small.train(Devices(4, "shard_map"), optimizer), small.train(Devices(4), optimizer), 1e-7)
 
 
-def run_on_eight(optimizers):
-    """A process with eight CPU devices."""
+@pytest.mark.slow
+def test_eight_devices_agree_with_one_for_every_optimizer():
     code = f"""
 import jax
 jax.config.update("jax_num_cpu_devices", 8)
 from adamlab.training.parallel import Devices
 from tests.training import small
-for optimizer in {optimizers}:
+for optimizer in {list(OPTIMIZERS)}:
     expected = small.train(Devices(1), optimizer)
     for spmd in ("pmap", "shard_map"):
         small.assert_agree(small.train(Devices(8, spmd), optimizer), expected)
@@ -80,15 +85,6 @@ for optimizer in {optimizers}:
     root = Path(__file__).parents[2]
     process = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
-
-
-def test_eight_devices_agree_with_one():
-    run_on_eight(["adam_lawn"])
-
-
-@pytest.mark.slow
-def test_eight_devices_agree_with_one_for_every_optimizer():
-    run_on_eight(list(OPTIMIZERS))
 
 
 @pytest.mark.parametrize("count", [1, 4])

@@ -30,8 +30,8 @@ run_main(large_batch.main, "experiments.large_batch")
 STUDY = ["--dataset=digits", "--protocol=smoke", "--optimizer=adam_lawn", "--batch-size=40", "--seeds=1"]
 
 
-def start(out, *arguments, slurm=False):
-    """Both processes of a job, told of each other by the command line or as srun does it."""
+def start(out, *arguments, slurm=False, second=()):
+    """Both processes of a job, told of each other by options or as srun does it; the second has more options."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -46,7 +46,8 @@ def start(out, *arguments, slurm=False):
             environment["JAX_COORDINATOR_PORT"] = str(port)
         else:
             job = [f"--coordinator=127.0.0.1:{port}", "--num-processes=2", f"--process-id={number}"]
-        command = [sys.executable, "-c", PROGRAM, *STUDY, f"--out={out}", *job, *arguments]
+        options = [*arguments, *(second if number else ())]
+        command = [sys.executable, "-c", PROGRAM, *STUDY, f"--out={out}", *job, *options]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         processes.append(subprocess.Popen(command, cwd=ROOT, env=environment, **pipes))
     return processes
@@ -120,6 +121,15 @@ def test_a_killed_process_ends_the_job_and_the_next_one_continues(tmp_path, monk
 
     assert "continued after epoch" in run_to_the_end(start(tmp_path, *study, slurm=True))
     assert_trained_as_by_one_process(tmp_path, monkeypatch)
+
+
+def test_processes_that_were_asked_for_different_runs_train_nothing(tmp_path):
+    """Hyperparameters are arrays: of two learning rates the program is the same, and would mix the numbers."""
+    processes = start(tmp_path, second=["--free-epochs=2"])
+    outputs = finish(processes)
+    assert [process.returncode for process in processes] == [2, 2], outputs
+    assert all("all processes of a job must have the same options and data" in errors for _, errors in outputs)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
