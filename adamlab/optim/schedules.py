@@ -99,5 +99,6 @@ def three_phase_schedule(
 
 
 def _check_longer(total_steps: Number, before: Number, name: str) -> None:
+    check_positive(total_steps=total_steps)
     if not isinstance(total_steps, Tracer) and not isinstance(before, Tracer) and not total_steps > before:
         raise ValueError(f"total_steps must be > {name} = {before}, got {total_steps}")

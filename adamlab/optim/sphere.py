@@ -69,8 +69,8 @@ def inner_product(x: jax.Array, y: jax.Array, unit_axis: int | None = None) -> j
     products = jnp.real(x.astype(dtype) * jnp.conj(y.astype(dtype)))
     if unit_axis is None:
         return jnp.sum(products)
-    if not -x.ndim <= unit_axis < x.ndim:
-        raise ValueError(f"unit_axis must be an axis of every constrained leaf, got {unit_axis} for shape {x.shape}")
+    if not hasattr(unit_axis, "__index__") or not -x.ndim <= unit_axis < x.ndim:
+        raise ValueError(f"unit_axis must be an axis of every constrained leaf, got {unit_axis!r} for shape {x.shape}")
     unit = range(x.ndim)[unit_axis]
     return jnp.sum(products, axis=tuple(axis for axis in range(x.ndim) if axis != unit), keepdims=True)
 
@@ -185,8 +185,10 @@ def _select(params: optax.Params, mask: Mask | None) -> Leaves:
         return {}
     mask = kernel_mask if mask is None else mask
     mask_tree = mask(params) if callable(mask) else mask
-    # As in optax.masked, one bool in the mask may stand for a whole subtree of the parameters.
-    flags = jax.tree.leaves(jax.tree.map(lambda m, tree: jax.tree.map(lambda _: bool(m), tree), mask_tree, params))
+    try:  # as in optax.masked, one bool in the mask may stand for a whole subtree of the parameters
+        flags = jax.tree.leaves(jax.tree.map(lambda m, tree: jax.tree.map(lambda _: bool(m), tree), mask_tree, params))
+    except ValueError as error:
+        raise ValueError(f"mask must have the structure of the parameters, or begin as it does: {error}") from None
     if not any(flags):
         found = ", ".join(f"{name or 'the parameter'} {jnp.shape(leaf)}" for name, leaf in leaves.items())
         raise ValueError(f"mask must select the leaves to constrain, but selects none of: {found}")
