@@ -104,19 +104,18 @@ class Ray:
         from ray.exceptions import RayError
 
         nodes = self._nodes()
-        cores = int(min((node["CPU"] for node in nodes if "CPU" in node), default=1))
-        most = max(node.get("GPU", 0) for node in nodes)
-        if 0 < most < self.gpus:  # Ray would wait for a node that has them
-            raise ConfigError(
-                f"--devices must be at most {most:g}, the GPUs of a node of the Ray cluster, got {self.gpus}"
-            )
-        need: dict[str, Any] = {"num_gpus": self.gpus} if most else {"num_cpus": cores}
-        takes = ", ".join(f"{name}={count}" for name, count in need.items())
-        say(f"{len(jobs)} runs go to Ray ({self.address}), {takes} for each; nodes: {len(nodes)}")
-        # Retried when a process or node dies. An error of Python is not: a job returns it.
-        task = ray.remote(max_retries=RETRIES, **need)(_call)
-        waiting = {task.remote(job): index for index, job in enumerate(jobs)}
         try:
+            cores = int(min((node["CPU"] for node in nodes if "CPU" in node), default=1))
+            most = max(node.get("GPU", 0) for node in nodes)
+            if 0 < most < self.gpus:  # Ray would wait for a node that has them
+                expected = f"at most {most:g}, the GPUs of a node of the Ray cluster"
+                raise ConfigError(f"--devices must be {expected}, got {self.gpus}")
+            need: dict[str, Any] = {"num_gpus": self.gpus} if most else {"num_cpus": cores}
+            takes = ", ".join(f"{name}={count}" for name, count in need.items())
+            say(f"{len(jobs)} runs go to Ray ({self.address}), {takes} for each; nodes: {len(nodes)}")
+            # Retried when a process or node dies. An error of Python is not: a job returns it.
+            task = ray.remote(max_retries=RETRIES, **need)(_call)
+            waiting = {task.remote(job): index for index, job in enumerate(jobs)}
             while waiting:
                 (ended, *_), _ = ray.wait(list(waiting))
                 try:
