@@ -19,6 +19,7 @@ from adamlab.training import Diverged, Interrupted, build, feed, loop, train
 from adamlab.training.checkpoint import Checkpoints
 from adamlab.training.optimizers import Recipe, traced
 from adamlab.training.step import Normalisation
+from tests.training import small
 
 PROTOCOL = Protocol("smoke", train_images=200, test_images=70, batch_size=50, epochs=3)
 CONFIG = RunConfig("digits", "plain20", PROTOCOL)
@@ -371,9 +372,11 @@ def test_a_network_that_is_defined_anew_is_the_one_that_is_trained(digits, monke
     assert shapes == [(1, 1), (3, 3)]
 
 
-def test_a_constraint_holds_from_its_epoch_on(digits):
+def test_a_constraint_holds_from_its_epoch_on(digits, monkeypatch):
     """Adam-LAWN through the whole program: kernels' norms move in the free epoch and stay in the others."""
-    config = replace(CONFIG, optimizer="adam_lawn", hyperparameters=Hyperparameters(free_epochs=1.0), trace_every=1)
+    monkeypatch.setitem(models.MODELS, "small", small.Net)
+    config = replace(CONFIG, model="small", optimizer="adam_lawn", trace_every=1)
+    config = replace(config, hyperparameters=Hyperparameters(free_epochs=1.0))
     norms = [np.array(list(record["layer_weight_norms"].values())) for record in train(config, digits)]
     np.testing.assert_allclose(norms[1:], [norms[0]] * 2, rtol=1e-6)
     _, state = program_and_state(digits, config)
