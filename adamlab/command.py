@@ -51,16 +51,20 @@ def run_main(main: Callable[[], None], module: str) -> NoReturn:
 
     Raises:
       SystemExit: Status 0; after one line on standard error 2 for bad input and unusable files, 1 for a disk that takes
-        nothing more; 130 after Ctrl-C and 143 after SIGTERM.
+        nothing more; 1 where nobody reads the output any more; 130 after Ctrl-C and 143 after SIGTERM.
     """
     _silence()
     try:
         with _raised():
             main()
+            sys.stdout.flush()
     except WriteError as error:
         message, status = _one_line(error), 1
     except (ConfigError, DataError, RecordsError) as error:
         message, status = _one_line(error), 2
+    except BrokenPipeError:  # who reads the output has seen enough, such as head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python still flushes
+        sys.exit(1)
     except KeyboardInterrupt:
         message, status = f"Interrupted. {_continue_with(module)}", 130
     except Terminated:

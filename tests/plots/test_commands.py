@@ -78,6 +78,17 @@ def test_help_waits_for_nothing_heavy_and_plots_do_not_know_jax(module, study):
     assert "RESULTS" in answer.stdout.upper()
     code = (
         f"import sys, plots.{module}; assert 'matplotlib' not in sys.modules\n"
-        "import plots.final, plots.flattening, plots.style; sys.exit('jax' in sys.modules)"
+        "import plots.comparison, plots.final, plots.flattening, plots.numbers, plots.ranking, plots.report, plots.style\n"
+        "sys.exit('jax' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_reader_that_has_seen_enough_gets_no_traceback(tmp_path):
+    """As `head` in a pipe: the output is closed while figures are drawn, before their names are printed."""
+    write_enough("sensitivity", tmp_path)
+    arguments = [sys.executable, "-m", "plots.sensitivity", str(tmp_path)]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        errors = process.stderr.read()
+    assert (process.returncode, errors) == (1, "")
