@@ -146,6 +146,7 @@ class Number:
             hits, tail = round(self.mean * trials), (1 - level) / 2
             low = min(low, float(beta.ppf(tail, hits, trials - hits + 1)) if hits else 0.0)
             high = max(high, float(beta.ppf(1 - tail, hits + 1, trials - hits)) if hits < trials else 1.0)
+            low, high = max(low, 0.0), min(high, 1.0)
         return low, high
 
     def state(self, numbers: int = 1) -> str:

@@ -78,7 +78,7 @@ def test_help_waits_for_nothing_heavy_and_plots_do_not_know_jax(module, study):
     assert "RESULTS" in answer.stdout.upper()
     code = (
         f"import sys, plots.{module}; assert 'matplotlib' not in sys.modules\n"
-        "import plots.comparison, plots.final, plots.flattening, plots.numbers, plots.ranking, plots.report, plots.style\n"
+        "import plots.comparison, plots.final, plots.flattening, plots.numbers, plots.report, plots.style\n"
         "sys.exit('jax' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

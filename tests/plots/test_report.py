@@ -14,7 +14,7 @@ from adamlab.claims import CLAIMS, judge
 from adamlab.claims.words import decisive, describe
 from adamlab.config import PROTOCOLS
 from adamlab.files import write_whole
-from plots import report
+from plots import numbers, report
 from plots.studies import gather
 from tests.claims.worlds import gupta, madan, write_run
 
@@ -148,6 +148,9 @@ def test_the_published_page_is_of_the_published_records():
                 f"{judgement.verdict} {judgement.study.name} , {judgement.study.scope} {describe(decisive(judgement))}"
             )
             assert said in text, said
+        for table in numbers.tables(runs):
+            for row in table.rows:
+                assert " ".join(" ".join(row).split()) in text, row
 
 
 @pytest.fixture
