@@ -140,7 +140,7 @@ def test_where_nothing_is_left_to_evaluate_the_run_ends(tmp_path):
     dataset = adamlab.data.load("untestable", tmp_path, workers=0, skip_corrupt=True)
     protocol = override(PROTOCOL, train_images=16, test_images=3)
     with pytest.raises(DataError, match="none of the images to evaluate on can be decoded"):
-        list(train(config(protocol), dataset))
+        list(train(replace(config(protocol), dataset="untestable"), dataset))
 
 
 def test_a_chunk_of_large_images_is_bounded():
@@ -154,6 +154,6 @@ def test_a_size_is_for_photographs_and_they_need_one(dataset):
     with pytest.raises(ConfigError, match=r"image_size is for photographs: snapshots needs one, having images of any"):
         make_feed(dataset, [config(replace(PROTOCOL, image_size=None))], Devices())
     with pytest.raises(ConfigError, match=r"image_size is for photographs: digits takes none, having .* got 32"):
-        make_feed(adamlab.data.load("digits"), [config()], Devices())
+        make_feed(adamlab.data.load("digits"), [replace(config(), dataset="digits")], Devices())
     with pytest.raises(ConfigError, match="image_size must be at least 1, got 0"):
         replace(PROTOCOL, image_size=0)
