@@ -228,7 +228,17 @@ def test_tuning_prints_the_best_setting_first_and_divergence_last(tmp_path):
         (["--dataset=digits", "--protocol=smoke", "--microbatch=25", "--devices=5"], "--devices must be from 1 to 4"),
         ([*SMALL, "--devices=5"], "--devices must be from 1 to 4; JAX_NUM_CPU_DEVICES makes several of a CPU, got 5"),
         ([*SMALL, "--devices=4"], "batch_size must be a multiple of the 4 devices, such as 48 or 52, got 50"),
+        # Of 1,437 training images a tenth is held out at most.
+        ([*SMALL, "--tune", "--test-images=300"], "test_images must be at most 143 for --tune on digits, got 300"),
+        (["--checkpoint-minutes=nan"], "--checkpoint-minutes must be at least 0, got nan"),
     ],
 )
 def test_bad_input_gets_one_line_and_status_2(arguments, message, refusal):
     assert message in refusal(large_batch.main, arguments)
+
+
+def test_tuning_takes_one_seed_where_none_is_asked_for_and_tables_three():
+    def seeds(*arguments):
+        return {config.seed for config in configs_of("--optimizer=adam", "--batch-size=256", *arguments)}
+
+    assert (seeds("--tune"), seeds("--tune", "--seeds=2"), seeds()) == ({0}, {0, 1}, {0, 1, 2})
