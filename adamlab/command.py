@@ -34,10 +34,6 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{_one_line(message)}\n")
 
 
-# The handlers of the blocks that are being executed, innermost last.
-_OWN: list[Callable[[int, object], None]] = []
-
-
 class Terminated(BaseException):
     """SIGTERM, such as before a machine is taken away: raised where it arrives, as KeyboardInterrupt is for Ctrl-C."""
 
@@ -62,7 +58,9 @@ def run_main(main: Callable[[], None], module: str) -> NoReturn:
         message, status = _one_line(error), 1
     except (ConfigError, DataError, RecordsError) as error:
         message, status = _one_line(error), 2
-    except BrokenPipeError:  # who reads the output has seen enough, such as head
+    except (
+        BrokenPipeError
+    ):  # who reads the output has seen enough, such as head: "Note on SIGPIPE" in Python's `signal`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python still flushes
         sys.exit(1)
     except KeyboardInterrupt:
@@ -131,16 +129,19 @@ def _handling(handlers: dict[signal.Signals, Callable[[int, object], None]]) -> 
     if threading.current_thread() is not threading.main_thread():  # which alone may
         yield
         return
-    free = (signal.SIG_DFL, signal.default_int_handler, *_OWN)
-    watched = {number: handler for number, handler in handlers.items() if signal.getsignal(number) in free}
-    _OWN.extend(watched.values())
+
+    def is_free(number: signal.Signals) -> bool:
+        current = signal.getsignal(number)
+        own = getattr(current, "__module__", None) == __name__  # of a block around this one
+        return own or current in (signal.SIG_DFL, signal.default_int_handler)
+
+    watched = {number: handler for number, handler in handlers.items() if is_free(number)}
     before = {number: signal.signal(number, handler) for number, handler in watched.items()}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        del _OWN[len(_OWN) - len(watched) :]
 
 
 def _one_line(error: object) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from adamlab.command import Parser
 from adamlab.config import PHOTOGRAPHS, PROTOCOLS, Protocol, check_division, override
 from adamlab.data import NAMES, Dataset, StreamDataset
+from adamlab.data.batches import check_size
 from adamlab.hyperparameters import ConfigError, choose
 from experiments.execution import Execution
 from experiments.launch import LAUNCHERS, SLURM_PARAMETERS, Engine
@@ -230,10 +231,6 @@ def choose_protocol(
     if name == "auto":
         name = "paper" if on_accelerator else "laptop"
     available = {"train_images": dataset.train_size, "test_images": dataset.test_size}
-    for key, count in available.items():
-        asked = getattr(arguments, key)
-        if asked is not None and asked > count:
-            raise ConfigError(f"{key} must be at most {count} for {dataset.name}, got {asked}")
     streamed = isinstance(dataset, StreamDataset)
     if arguments.image_size is not None and not streamed:
         raise ConfigError(f"--image-size is for photographs, got {dataset.name}")
@@ -242,4 +239,6 @@ def choose_protocol(
     asked = {key: getattr(arguments, key) for key in ("train_images", "test_images", "epochs", "image_size")}
     # All at once: a batch must fit the images that are asked for with it, not those of the protocol.
     numbers |= {key: value for key, value in asked.items() if value is not None}
-    return override(protocol, **numbers, batch_size=batch_size)
+    protocol = override(protocol, **numbers, batch_size=batch_size)
+    check_size(protocol, dataset)
+    return protocol

@@ -3,7 +3,20 @@
 import numpy as np
 
 from adamlab.config import Protocol
-from adamlab.data.dataset import ArrayDataset
+from adamlab.data.dataset import ArrayDataset, Dataset
+from adamlab.hyperparameters import ConfigError
+
+
+def check_size(protocol: Protocol, dataset: Dataset) -> None:
+    """Raises ConfigError where a data set has fewer images than a protocol asks for, its held-out ones included."""
+    held_out = protocol.evaluate_on == "validation"
+    available = {
+        "train_images": dataset.train_size - (protocol.test_images if held_out else 0),
+        "test_images": dataset.train_size if held_out else dataset.test_size,
+    }
+    for name, count in available.items():
+        if getattr(protocol, name) > count:
+            raise ConfigError(f"{name} must be at most {count} for {dataset.name}, got {getattr(protocol, name)}")
 
 
 def subset(split: dict[str, np.ndarray], count: int) -> dict[str, np.ndarray]:

@@ -17,7 +17,7 @@ import numpy as np
 
 from adamlab.config import RunConfig
 from adamlab.data import ArrayDataset, Dataset, StreamDataset
-from adamlab.data.batches import evaluation_images, padded_batches, subset
+from adamlab.data.batches import check_size, evaluation_images, padded_batches, subset
 from adamlab.data.dataset import DataError, one_line
 from adamlab.data.order import augmentation_seeds, epoch_order, largest_divisor
 from adamlab.data.stream import Plan, Source, read
@@ -58,16 +58,10 @@ def make_feed(dataset: Dataset, configs: Sequence[RunConfig], devices: Devices) 
       ConfigError: The data set is another than the configuration's, or has fewer images; the images have a size of
         their own and the protocol names one, or the other way round; or several runs would read them from a disk.
     """
-    protocol, held_out = configs[0].protocol, configs[0].protocol.evaluate_on == "validation"
+    protocol = configs[0].protocol
     if dataset.name != configs[0].dataset:
         raise ConfigError(f"dataset must be the configuration's, {configs[0].dataset}, got {dataset.name}")
-    available = {
-        "train_images": dataset.train_size - (protocol.test_images if held_out else 0),
-        "test_images": dataset.train_size if held_out else dataset.test_size,
-    }
-    for name, count in available.items():
-        if getattr(protocol, name) > count:
-            raise ConfigError(f"{name} must be at most {count} for {dataset.name}, got {getattr(protocol, name)}")
+    check_size(protocol, dataset)
     size = protocol.image_size
     if isinstance(dataset, StreamDataset) != (size is not None):
         needs = "takes none, having images of one size" if size else "needs one, having images of any"

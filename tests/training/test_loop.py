@@ -317,24 +317,19 @@ def test_bf16_computes_in_bfloat16_and_keeps_float32_parameters(digits, uninterr
 
 @pytest.fixture
 def built(monkeypatch):
-    """What the network and the optimizer of a program are made of: the function that makes one from a configuration."""
+    """The function that builds the program of a configuration, and returns of what network and optimizer."""
+    found = {}
+
+    def make_train_step(model, recipe, normalise, axis_name=None, pieces=1):
+        found.update(model=model, recipe=recipe, normalise=normalise)
+        return lambda state, batch: None
 
     def build_from(config):
-        found = {}
-
-        def make_train_step(model, recipe, normalise, axis_name=None, pieces=1):
-            found.update(model=model, recipe=recipe, normalise=normalise)
-            return lambda state, batch: None
-
-        monkeypatch.setattr(build, "make_train_step", make_train_step)
-        build._build.__wrapped__(*arguments_of(config))
+        build.build_program(config, 7, (8, 8, 1), (0.1,), (0.2,))
         return found
 
-    def arguments_of(config):
-        with monkeypatch.context() as patch:
-            patch.setattr(build, "_build", lambda *arguments: arguments)
-            return build.build_program(config, 7, (8, 8, 1), (0.1,), (0.2,))
-
+    monkeypatch.setattr(build, "make_train_step", make_train_step)
+    monkeypatch.setattr(build, "_build", build._build.__wrapped__)  # which keeps nothing
     return build_from
 
 
