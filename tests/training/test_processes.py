@@ -67,9 +67,9 @@ def run_to_the_end(processes):
     outputs = finish(processes)
     assert [process.returncode for process in processes] == [0, 0], outputs
     assert [errors for _, errors in outputs] == ["", ""]
-    # The CPU's own transport greets on standard output.
+    # The CPU's own transport greets on standard output, from several threads: two greetings may share a line.
     lines = [line for line in outputs[1][0].splitlines() if "Gloo" not in line and "connected" not in line]
-    assert lines == []
+    assert "".join(lines) == ""
     return outputs[0][0]
 
 
@@ -101,7 +101,8 @@ def test_two_processes_read_photographs_from_a_disk_as_one_does(snapshots, tmp_p
 
 
 def epochs_recorded(out):
-    return sum(path.read_text().count("train_loss") for path in out.rglob("metrics.jsonl"))
+    # Not `rglob`: it would walk into the checkpoint, whose folders come and go.
+    return sum(path.read_text().count("train_loss") for path in out.glob("*/*/*/*/metrics.jsonl"))
 
 
 @pytest.mark.parametrize("victim", [1, pytest.param(0, marks=pytest.mark.slow)])
