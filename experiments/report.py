@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from adamlab.analysis.sensitivity import tuning_dependence
-from adamlab.claims.evidence import accuracy
+from adamlab.claims.measures import accuracy
 from adamlab.hyperparameters import OPTIMIZERS
 from adamlab.records import Run
 from plots.ranking import INDICES, METRICS, Curve, curves, index_rows

@@ -53,7 +53,8 @@ def run_together(
                 shutil.rmtree(folder / "checkpoint", ignore_errors=True)
                 continue
             checkpoints = Checkpoints(folder / "checkpoint", checkpoint_minutes, display.warn)
-            position = _find_position(run, checkpoints, display)
+            position = checkpoints.find(config, len(run.epochs))
+            records.keep_epochs(folder, position.epochs)  # later ones are trained again
             steps = position.epochs, len(position.losses)
             waiting.setdefault(steps, []).append((run, checkpoints, position))
         for alike in waiting.values():
@@ -66,15 +67,6 @@ def clear(folder: Path) -> None:
     if any((folder / name).exists() for name in ("checkpoint", "lock")):
         with suppress(Held, WriteError), hold(folder):
             shutil.rmtree(folder / "checkpoint", ignore_errors=True)
-
-
-def _find_position(run: records.Run, checkpoints: Checkpoints, display: Display) -> Position:
-    """Where a run that is this process' alone goes on; later records are removed."""
-    position = checkpoints.find(run.config, len(run.epochs))
-    if position.epochs < len(run.epochs) - 1:  # a kill costs the last record's checkpoint at most
-        display.warn(f"{checkpoints.folder} has nothing after epoch {position.epochs}: later ones are trained again")
-    records.keep_epochs(run.folder, position.epochs)
-    return position
 
 
 def _train_held(

@@ -20,7 +20,7 @@ from adamlab.analysis.sensitivity import (
     main_effect_shares,
     noise_normalised_range,
 )
-from adamlab.claims.evidence import guess
+from adamlab.claims.measures import guess
 from adamlab.hyperparameters import MAGNITUDE, OPTIMIZERS
 from adamlab.records import Run
 from plots import style

@@ -31,7 +31,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 def pytest_collection_modifyitems(items):
     """The longest test first: at the end it would keep one worker busy and the other waiting."""
-    items.sort(key=lambda item: item.name != "test_eight_kills")
+    items.sort(key=lambda item: item.name != "test_a_kill_of_each_kind")
 
 
 @pytest.fixture(scope="session")

@@ -14,7 +14,8 @@ from functools import partial
 
 import numpy as np
 
-from adamlab.claims.evidence import TINY, Number, Seeds, Study, accuracy, compare, gap, only_if, training_loss
+from adamlab.claims.evidence import Number, Seeds, Study, compare, only_if
+from adamlab.claims.measures import TINY, accuracy, gap, training_loss
 from adamlab.config import RunConfig
 from adamlab.hyperparameters import OPTIMIZERS
 from adamlab.records import Run

@@ -12,17 +12,13 @@ from functools import partial
 import numpy as np
 
 from adamlab.analysis.sensitivity import coordinate, expected_excess_loss
-from adamlab.claims.evidence import (
-    Number,
-    Seeds,
-    Study,
+from adamlab.claims.evidence import Number, Seeds, Study, compare, only_if
+from adamlab.claims.measures import (
     accuracy,
-    compare,
     curve_distance,
     curve_factor,
     gap,
     guess,
-    only_if,
     test_curve,
     test_loss,
     training_curve,

@@ -16,18 +16,22 @@ import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
-import orbax.checkpoint as ocp
 
 from adamlab.config import RunConfig, difference
 from adamlab.files import RecordsError, WriteError, seal, unseal, write_whole
 from adamlab.hyperparameters import ConfigError
 
+if TYPE_CHECKING:  # Orbax takes a moment to import, and a run that ends before its first checkpoint does without
+    import orbax.checkpoint as ocp
+
 SCHEMA = 1
 MANIFEST = "manifest.json"
 KEPT = 2
+# Seconds between two checkpoints at the ends of epochs: short epochs take less than a checkpoint each.
+APART = 30
 
 
 class Position(NamedTuple):
@@ -51,7 +55,8 @@ class Checkpoints:
 
     Args:
       folder: Where they are kept; made at the first save.
-      minutes: How long training may go on within an epoch without one: what a kill costs at most.
+      minutes: How long training goes on without one, and so what a kill costs at most. At an epoch's end the last one
+        need not be older than half a minute.
       warn: Told of each checkpoint that cannot be used, by the name of the damaged file.
     """
 
@@ -63,9 +68,9 @@ class Checkpoints:
         self._saved = time.monotonic()
         self._manager: ocp.CheckpointManager | None = None
 
-    def due(self) -> bool:
-        """Whether it is time for one."""
-        return time.monotonic() - self._saved >= self._seconds
+    def due(self, epoch_ended: bool) -> bool:
+        """Whether it is time for one; at an epoch's end, where nothing is done twice then, it is time sooner."""
+        return time.monotonic() - self._saved >= (min(APART, self._seconds) if epoch_ended else self._seconds)
 
     def find(self, config: RunConfig, recorded: int | None = None) -> Position:
         """Where the newest usable checkpoint stands, the beginning if there is none; newer ones are removed.
@@ -108,6 +113,8 @@ class Checkpoints:
             what = f"{name} is {saved.get(name)} there, {expected.get(name)} here"
             raise RecordsError(f"{path} is of another version of this program ({what}); delete {self.folder}")
         try:
+            import orbax.checkpoint as ocp
+
             return position, self._open().restore(int(path.name), args=ocp.args.StandardRestore(abstract_state))
         except Exception as error:  # the files are what was saved, and what is here is too: another Orbax, perhaps
             raise RecordsError(f"{path} cannot be restored ({_reason(error)}); delete {self.folder}") from error
@@ -120,6 +127,8 @@ class Checkpoints:
         """
         path = self.folder / str(_number(config, position))
         try:
+            import orbax.checkpoint as ocp
+
             self.folder.mkdir(exist_ok=True)  # not its parents: where somebody deleted them, they stay away
             self._open().save(int(path.name), args=ocp.args.StandardSave(state))
             if jax.process_index() == 0:
@@ -141,8 +150,10 @@ class Checkpoints:
             self._manager.close()
             self._manager = None
 
-    def _open(self) -> ocp.CheckpointManager:
+    def _open(self) -> "ocp.CheckpointManager":
         if self._manager is None:
+            import orbax.checkpoint as ocp
+
             options = ocp.CheckpointManagerOptions(
                 max_to_keep=KEPT, enable_async_checkpointing=False, cleanup_tmp_directories=True
             )

@@ -36,8 +36,8 @@ def train(
     Args:
       config: What to train.
       dataset: The data set that it names.
-      checkpoints: Where the state is saved after each epoch but the last, within an epoch when that is due, and when
-        the run is stopped; and where an interrupted run is resumed from. None for neither.
+      checkpoints: Where the state is saved when that is due, between epochs or within one, and when the run is
+        stopped; and where an interrupted run is resumed from. None for neither.
       report: Called after every chunk of steps with the epoch, the steps done in it, and the chunk's mean loss.
       stop: Asked after every chunk of steps and every epoch whether to end there.
       devices: What it is trained on; None for the first one. How many there are changes rounding alone, but for a
@@ -97,13 +97,19 @@ def train_together(
     facts = dataset.num_classes, feed.image_shape, dataset.mean, dataset.std
     group = Group(configs, checkpoints, build_program(configs[0], *facts, devices, len(configs)), devices)
 
-    def after_chunk(done: int, loss: float) -> None:
-        report(group.epochs + 1, done, loss)
-        stopping, due = agree(stop(), any(saved is not None and saved.due() for saved in checkpoints))
-        if stopping or (due and done < protocol.steps_per_epoch):
+    def due(epoch_ended: bool) -> bool:
+        return any(saved is not None and saved.due(epoch_ended) for saved in checkpoints)
+
+    def pause(saving: bool) -> None:
+        stopping, saving = agree(stop(), saving)
+        if stopping or saving:
             group.save()
         if stopping:
             raise Interrupted
+
+    def after_chunk(done: int, loss: float) -> None:
+        report(group.epochs + 1, done, loss)
+        pause(due(epoch_ended=False) and done < protocol.steps_per_epoch)
 
     while group.running and group.epochs < protocol.epochs:
         yield from group.train_epoch(feed, after_chunk)
@@ -120,9 +126,7 @@ def train_together(
         group.positions = [Position(group.epochs + 1)] * len(configs)
         # After the yield: a record is on disk before the checkpoint that makes it final.
         if group.running and group.epochs < protocol.epochs:
-            group.save()
-            if agree(stop())[0]:
-                raise Interrupted
+            pause(due(epoch_ended=True))
 
 
 def _evaluate(evaluate: Callable, state: Any, feed: ArrayFeed | StreamFeed) -> tuple[np.ndarray, np.ndarray]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from adamlab.claims import CLAIMS, evidence, judge, lawn, sensitivity
+from adamlab.claims import CLAIMS, judge, lawn, sensitivity
 from adamlab.claims.evidence import Number, compare, split, verdict
 from adamlab.claims.words import decisive, describe
 from adamlab.config import PROTOCOLS, RunConfig
@@ -117,33 +117,6 @@ def test_seeds_are_paired_and_those_without_a_partner_left_out(tmp_path):
     found = compare("it", "points", (0, INF), [one, other], lambda a, b: 10 * a.config.seed + b.config.seed)
     assert found.samples == (0, 33)
     assert [run.config.seed for run in found.runs] == [0, 0, 3, 3]
-
-
-def test_a_run_that_diverged_counts_as_a_guess(tmp_path):
-    config = RunConfig("cifar10", "plain20", PROTOCOLS["paper"], Hyperparameters(alpha=0.1))
-    epochs = [{"epoch": 1, "train_loss": 1.0, "test_loss": 4.0, "test_accuracy": 0.3}]
-    run = write_run(tmp_path, config, epochs, "diverged")
-    assert evidence.accuracy(run) == 10
-    assert evidence.training_loss(run) == evidence.test_loss(run) == math.log(math.log(10))
-    np.testing.assert_allclose(evidence.training_curve(run), np.log([1.0] + [math.log(10)] * 14))
-    at_once = write_run(tmp_path / "at-once", config, [], "diverged")
-    np.testing.assert_allclose(evidence.test_curve(at_once), np.log([math.log(10)] * 15))
-
-
-def test_curves_that_cross_are_apart_and_two_that_diverged_say_nothing(tmp_path):
-    def run(name, losses, outcome="finished"):
-        both = [{"train_loss": loss, "test_loss": loss, "test_accuracy": 0.3} for loss in losses]
-        epochs = [{"epoch": number} | record for number, record in enumerate(both, start=1)]
-        protocol = replace(PROTOCOLS["paper"], epochs=2)
-        return write_run(tmp_path / name, RunConfig("cifar10", "resnet34", protocol), epochs, outcome)
-
-    base, crossing = run("base", [0.3, 0.3]), run("crossing", [0.9, 0.1])
-    assert evidence.curve_factor(crossing, base) == pytest.approx(0)  # three times above, three times below
-    assert evidence.curve_distance(crossing, base) == pytest.approx(math.log(3))
-    one, other = run("one", [], "diverged"), run("other", [0.3], "diverged")
-    assert evidence.curve_distance(one, base) == pytest.approx(math.log(math.log(10) / 0.3))
-    assert math.isnan(evidence.curve_distance(one, other))
-    assert math.isnan(evidence.curve_factor(one, other))
 
 
 def test_runs_that_diverged_are_no_evidence_of_flat_or_equal_curves(tmp_path):

@@ -68,7 +68,8 @@ def two_nodes(tmp_path_factory):
 def test_ray_goes_on_with_a_run_whose_worker_was_killed(two_nodes, longer, tmp_path):
     # A driver that started JAX would fail: it knows no such platform. The workers have the environment of their nodes.
     _, address = two_nodes
-    process = start(*LONGER, "--launcher=ray", f"--out={tmp_path}", RAY_ADDRESS=address, JAX_PLATFORMS="none")
+    arguments = ["--launcher=ray", "--checkpoint-minutes=0.01", f"--out={tmp_path}"]
+    process = start(*LONGER, *arguments, RAY_ADDRESS=address, JAX_PLATFORMS="none")
     send({"default": signal.SIGKILL}, tmp_path, process)
     status, output, errors = finish(process)
     assert (status, errors) == (0, "")

@@ -31,7 +31,7 @@ from experiments.grid import run_grid
 from tests.faults.study import ROOT
 
 DIGITS = data.load("digits")
-PROTOCOL = replace(PROTOCOLS["smoke"], epochs=3)
+PROTOCOL = replace(PROTOCOLS["smoke"], train_images=40, test_images=20, batch_size=10, epochs=3)
 CONFIGS = [RunConfig("digits", "plain20", PROTOCOL, Hyperparameters(alpha=alpha)) for alpha in (1e-3, 1e-2)]
 Hand = Callable[[int, int, int], None]
 

@@ -138,9 +138,18 @@ def test_a_state_of_another_shape_is_refused_by_name(folder):
         Checkpoints(folder).restore(CONFIG, abstract(other))
 
 
-def test_it_is_due_after_its_minutes(tmp_path):
-    assert Checkpoints(tmp_path, minutes=0).due()
-    assert not Checkpoints(tmp_path, minutes=1e6).due()
+@pytest.mark.parametrize(("minutes", "within", "between"), [(0, 0, 0), (0.1, 6, 6), (10, 600, 30)])
+def test_it_is_due_after_its_minutes_and_between_epochs_after_half_of_one(
+    tmp_path, monkeypatch, minutes, within, between
+):
+    now = 1000.0
+    monkeypatch.setattr("time.monotonic", lambda: now)
+    checkpoints = Checkpoints(tmp_path, minutes)
+    for epoch_ended, seconds in ((False, within), (True, between)):
+        now = 1000.0 + seconds
+        assert checkpoints.due(epoch_ended)
+        now -= 0.1
+        assert not checkpoints.due(epoch_ended) or seconds == 0
 
 
 def test_nothing_saved_is_nothing_restored_and_no_folder(tmp_path):

@@ -63,7 +63,7 @@ def test_same_seed_same_bits_other_seed_other_numbers(digits, uninterrupted):
 
 @pytest.mark.parametrize("stop_after", [1, 2])
 def test_resumed_run_repeats_the_uninterrupted_one_bit_for_bit(digits, uninterrupted, tmp_path, stop_after):
-    checkpoints = Checkpoints(tmp_path / "checkpoint")
+    checkpoints = Checkpoints(tmp_path / "checkpoint", minutes=0)
     first = train(CONFIG, digits, checkpoints)
     records = [next(first) for _ in range(stop_after + 1)]  # the record after the checkpoint is lost in a crash
     first.close()
@@ -219,7 +219,7 @@ def test_one_compilation_serves_the_whole_study(digits):
 def test_augmented_and_resumed_is_the_same_as_uninterrupted(digits, tmp_path):
     config = replace(CONFIG, protocol=replace(PROTOCOL, augment=True))
     whole = list(train(config, digits))
-    first = train(config, digits, Checkpoints(tmp_path / "checkpoint"))
+    first = train(config, digits, Checkpoints(tmp_path / "checkpoint", minutes=0))
     records = [next(first) for _ in range(2)]
     first.close()
     resumed = list(train(config, digits, Checkpoints(tmp_path / "checkpoint")))

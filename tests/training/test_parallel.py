@@ -142,7 +142,7 @@ def test_a_run_on_four_devices_is_resumed_to_the_same_bits_and_measured(digits, 
         return [[record.get(name) for name in numbers] for record in records]
 
     whole = some(train(config, digits, devices=Devices(4)))
-    first = train(config, digits, Checkpoints(tmp_path / "checkpoint"), devices=Devices(4))
+    first = train(config, digits, Checkpoints(tmp_path / "checkpoint", minutes=0), devices=Devices(4))
     records = [next(first) for _ in range(2)]  # the second one's checkpoint is not written
     first.close()
     resumed = train(config, digits, Checkpoints(tmp_path / "checkpoint"), devices=Devices(4))
@@ -152,7 +152,7 @@ def test_a_run_on_four_devices_is_resumed_to_the_same_bits_and_measured(digits, 
 
 def test_a_run_may_move_to_another_number_of_devices(digits, tmp_path):
     whole = list(train(CONFIG, digits))
-    first = train(CONFIG, digits, Checkpoints(tmp_path / "checkpoint"), devices=Devices(4))
+    first = train(CONFIG, digits, Checkpoints(tmp_path / "checkpoint", minutes=0), devices=Devices(4))
     records = [next(first) for _ in range(2)][:1]
     first.close()
     records += train(CONFIG, digits, Checkpoints(tmp_path / "checkpoint"), devices=Devices(2))

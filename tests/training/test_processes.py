@@ -107,7 +107,7 @@ def epochs_recorded(out):
 
 @pytest.mark.parametrize("victim", [1, pytest.param(0, marks=pytest.mark.slow)])
 def test_a_killed_process_ends_the_job_and_the_next_one_continues(tmp_path, monkeypatch, victim):
-    study = ("--epochs=60", "--spmd=shard_map")
+    study = ("--epochs=60", "--spmd=shard_map", "--checkpoint-minutes=0")
     processes = start(tmp_path, *study)
     while epochs_recorded(tmp_path) < 3:
         assert all(process.poll() is None for process in processes), finish(processes)

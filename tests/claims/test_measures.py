@@ -1,0 +1,39 @@
+"""Curves and their distances, of runs that finished and of such that diverged."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from adamlab.claims import measures
+from adamlab.config import PROTOCOLS, RunConfig
+from adamlab.hyperparameters import Hyperparameters
+from tests.claims.worlds import write_run
+
+
+def test_a_run_that_diverged_counts_as_a_guess(tmp_path):
+    config = RunConfig("cifar10", "plain20", PROTOCOLS["paper"], Hyperparameters(alpha=0.1))
+    epochs = [{"epoch": 1, "train_loss": 1.0, "test_loss": 4.0, "test_accuracy": 0.3}]
+    run = write_run(tmp_path, config, epochs, "diverged")
+    assert measures.accuracy(run) == 10
+    assert measures.training_loss(run) == measures.test_loss(run) == math.log(math.log(10))
+    np.testing.assert_allclose(measures.training_curve(run), np.log([1.0] + [math.log(10)] * 14))
+    at_once = write_run(tmp_path / "at-once", config, [], "diverged")
+    np.testing.assert_allclose(measures.test_curve(at_once), np.log([math.log(10)] * 15))
+
+
+def test_curves_that_cross_are_apart_and_two_that_diverged_say_nothing(tmp_path):
+    def run(name, losses, outcome="finished"):
+        both = [{"train_loss": loss, "test_loss": loss, "test_accuracy": 0.3} for loss in losses]
+        epochs = [{"epoch": number} | record for number, record in enumerate(both, start=1)]
+        protocol = replace(PROTOCOLS["paper"], epochs=2)
+        return write_run(tmp_path / name, RunConfig("cifar10", "resnet34", protocol), epochs, outcome)
+
+    base, crossing = run("base", [0.3, 0.3]), run("crossing", [0.9, 0.1])
+    assert measures.curve_factor(crossing, base) == pytest.approx(0)  # three times above, three times below
+    assert measures.curve_distance(crossing, base) == pytest.approx(math.log(3))
+    one, other = run("one", [], "diverged"), run("other", [0.3], "diverged")
+    assert measures.curve_distance(one, base) == pytest.approx(math.log(math.log(10) / 0.3))
+    assert math.isnan(measures.curve_distance(one, other))
+    assert math.isnan(measures.curve_factor(one, other))
