@@ -7,7 +7,8 @@ a node with two GPUs, as far as Ray knows, which it prints; the end of what it r
 import os
 import sys
 
-os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0"}  # Ray reads them at its import
+# Ray reads them at its import. Its workers would give way to every other process of the suite, and take minutes.
+os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_UV_RUN_RUNTIME_ENV": "0", "RAY_worker_niceness": "0"}
 
 from ray.cluster_utils import Cluster
 
