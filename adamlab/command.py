@@ -15,6 +15,9 @@ from adamlab.data.dataset import DataError
 from adamlab.files import RecordsError, WriteError
 from adamlab.hyperparameters import ConfigError
 
+# How a launcher has a process told that its machine is about to be taken: submitit's is the second, once the first.
+PREEMPTION = (signal.SIGUSR1, signal.SIGUSR2)
+
 
 class Parser(argparse.ArgumentParser):
     """An ArgumentParser whose errors are one line, as all errors of adamlab are.
@@ -58,9 +61,8 @@ def run_main(main: Callable[[], None], module: str) -> NoReturn:
         message, status = _one_line(error), 1
     except (ConfigError, DataError, RecordsError) as error:
         message, status = _one_line(error), 2
-    except (
-        BrokenPipeError
-    ):  # who reads the output has seen enough, such as head: "Note on SIGPIPE" in Python's `signal`
+    except BrokenPipeError:
+        # Who reads the output has seen enough, such as head: "Note on SIGPIPE" in Python's `signal`.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python still flushes
         sys.exit(1)
     except KeyboardInterrupt:
@@ -88,7 +90,8 @@ def make_deterministic() -> None:
 def postponed() -> Iterator[Callable[[], bool]]:
     """Holds Ctrl-C and SIGTERM back until the end of a block, which gets a function that tells whether one arrived.
 
-    A second Ctrl-C ends the program at once, even within a long computation: the system does that.
+    So it does with a launcher's signal of preemption, whose handler is called at the end. A second Ctrl-C ends the
+    program at once, even within a long computation: the system does that.
 
     Raises:
       KeyboardInterrupt, Terminated: At the end of the block, for what was held back.
@@ -102,9 +105,11 @@ def postponed() -> Iterator[Callable[[], bool]]:
         show_cursor = "\x1b[?25h" if sys.stderr.isatty() else ""  # which a live display has hidden
         os.write(2, f"\nStopping after these steps; Ctrl-C ends at once.\n{show_cursor}".encode())
 
-    with _handling({signal.SIGINT: note, signal.SIGTERM: note}):
+    with _handling(dict.fromkeys((signal.SIGINT, signal.SIGTERM, *PREEMPTION), note)):
         yield lambda: bool(arrived)
     if arrived:
+        if arrived[0] in PREEMPTION:
+            signal.raise_signal(arrived[0])  # the launcher has the job queued again, and ends it
         raise KeyboardInterrupt if arrived[0] == signal.SIGINT else Terminated
 
 
@@ -124,7 +129,8 @@ def _handling(handlers: dict[signal.Signals, Callable[[int, object], None]]) -> 
     """Handles signals within a block.
 
     Those that are ignored go on being so: a program in the background, Ctrl-C. So do those that a launcher handles:
-    submitit, which has SLURM queue a job again, lets SIGTERM pass.
+    submitit, which has SLURM queue a job again, lets SIGTERM pass. Of preemption it is the other way round: it concerns
+    us where a launcher handles it.
     """
     if threading.current_thread() is not threading.main_thread():  # which alone may
         yield
@@ -132,6 +138,8 @@ def _handling(handlers: dict[signal.Signals, Callable[[int, object], None]]) -> 
 
     def is_free(number: signal.Signals) -> bool:
         current = signal.getsignal(number)
+        if number in PREEMPTION:
+            return callable(current)
         own = getattr(current, "__module__", None) == __name__  # of a block around this one
         return own or current in (signal.SIG_DFL, signal.default_int_handler)
 

@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from adamlab import records
-from adamlab.command import postponed, run_main
+from adamlab.command import Terminated, postponed, run_main
 from adamlab.files import hold
 from tests.experiments.processes import LONGER, SMALL, finish, start, wait_for_lines
 from tests.faults.study import recorded
@@ -78,6 +78,26 @@ def test_a_launchers_handler_stays_and_so_does_a_signal_that_is_ignored(ctrl_c):
     finally:
         signal.signal(signal.SIGTERM, before)
     assert passed == [signal.SIGTERM]
+
+
+def test_a_launchers_preemption_waits_for_the_end_of_a_block():
+    """submitit's handler ends the process: before, there must be a checkpoint."""
+
+    def train():
+        with postponed() as stop:
+            assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL  # nobody's
+            signal.raise_signal(signal.SIGUSR2)
+            assert stop()
+            assert handled == []
+
+    handled = []
+    before = signal.signal(signal.SIGUSR2, lambda number, frame: handled.append(number))
+    try:
+        with pytest.raises(Terminated):
+            train()
+    finally:
+        signal.signal(signal.SIGUSR2, before)
+    assert handled == [signal.SIGUSR2]
 
 
 def test_a_finished_run_leaves_nothing_behind_and_is_not_trained_again(study):
