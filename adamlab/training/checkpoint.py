@@ -106,6 +106,8 @@ class Checkpoints:
         position = self.find(config)
         if position == Position():
             return None
+        import orbax.checkpoint as ocp
+
         path = self.folder / str(_number(config, position))
         saved, expected = unseal((path / MANIFEST).read_bytes())["leaves"], _leaves(abstract_state)
         if saved != expected:
@@ -113,8 +115,6 @@ class Checkpoints:
             what = f"{name} is {saved.get(name)} there, {expected.get(name)} here"
             raise RecordsError(f"{path} is of another version of this program ({what}); delete {self.folder}")
         try:
-            import orbax.checkpoint as ocp
-
             return position, self._open().restore(int(path.name), args=ocp.args.StandardRestore(abstract_state))
         except Exception as error:  # the files are what was saved, and what is here is too: another Orbax, perhaps
             raise RecordsError(f"{path} cannot be restored ({_reason(error)}); delete {self.folder}") from error
@@ -125,10 +125,10 @@ class Checkpoints:
         Raises:
           WriteError: It cannot be written. Those before it are as they were.
         """
+        import orbax.checkpoint as ocp
+
         path = self.folder / str(_number(config, position))
         try:
-            import orbax.checkpoint as ocp
-
             self.folder.mkdir(exist_ok=True)  # not its parents: where somebody deleted them, they stay away
             self._open().save(int(path.name), args=ocp.args.StandardSave(state))
             if jax.process_index() == 0:
