@@ -128,22 +128,22 @@ def _raised() -> Iterator[None]:
 def _handling(handlers: dict[signal.Signals, Callable[[int, object], None]]) -> Iterator[None]:
     """Handles signals within a block.
 
-    Those that are ignored go on being so: a program in the background, Ctrl-C. So do those that a launcher handles:
-    submitit, which has SLURM queue a job again, lets SIGTERM pass. Of preemption it is the other way round: it concerns
-    us where a launcher handles it.
+    Those that are ignored go on being so: a program in the background, Ctrl-C. So does SIGTERM where a launcher handles
+    it: submitit, which has SLURM queue a job again, lets it pass. A signal of preemption is handled where a launcher
+    does so, and only there.
     """
     if threading.current_thread() is not threading.main_thread():  # which alone may
         yield
         return
 
-    def is_free(number: signal.Signals) -> bool:
+    def concerns_us(number: signal.Signals) -> bool:
         current = signal.getsignal(number)
         if number in PREEMPTION:
             return callable(current)
         own = getattr(current, "__module__", None) == __name__  # of a block around this one
         return own or current in (signal.SIG_DFL, signal.default_int_handler)
 
-    watched = {number: handler for number, handler in handlers.items() if is_free(number)}
+    watched = {number: handler for number, handler in handlers.items() if concerns_us(number)}
     before = {number: signal.signal(number, handler) for number, handler in watched.items()}
     try:
         yield

@@ -62,8 +62,8 @@ def add_common_options(parser: Parser, seeds: str = "1") -> None:
         type=float,
         metavar="MINUTES",
         default=10.0,
-        help="a checkpoint within an epoch every so often, 0 for every few steps (default: 10); between epochs it need "
-        "not be so long ago",
+        help="a checkpoint within an epoch every so often, 0 for every few steps (default: 10); between epochs every "
+        "half minute, if that is sooner",
     )
     add("--deterministic", action="store_true", help="the same bits at every start on a GPU, too; slower there")
     add("--out", type=Path, metavar="DIR", default=Path("results"), help="results folder (default: results)")

@@ -2,13 +2,14 @@
 
 import pytest
 
-from tests.faults.kill import strike
+from tests.faults.kill import KINDS, strike
 
 
 def test_a_kill_of_each_kind(tmp_path):
     harness = strike(tmp_path, count=4, seed=33)  # of this seed the first four are one of each
     assert harness.faults == []
     assert harness.kills.total() == 4
+    assert set(harness.kills) == set(KINDS)
 
 
 @pytest.mark.slow
@@ -16,4 +17,4 @@ def test_a_hundred_kills(tmp_path):
     harness = strike(tmp_path, count=100, seed=1)
     assert harness.faults == []
     assert harness.kills.total() == 100
-    assert set(harness.kills) == {"anywhere", "compiling", "checkpoint", "file"}
+    assert set(harness.kills) == set(KINDS)

@@ -132,6 +132,21 @@ def test_checkpoints_fall_within_an_epoch_when_they_are_due(digits, tmp_path, on
     assert saved == [(0, 1), (0, 2), (0, 3), (1, 0), (1, 1), (1, 2), (1, 3)]
 
 
+def test_checkpoints_fall_between_epochs_when_they_are_due_there(digits, tmp_path, one_step_chunks):
+    """And only then: within the epochs these are not."""
+    saved = []
+
+    class Watched(Checkpoints):
+        def due(self, epoch_ended):
+            return epoch_ended and not saved
+
+        def save(self, config, position, state):
+            saved.append((position.epochs, len(position.losses)))
+
+    list(train(CONFIG, digits, Watched(tmp_path / "c")))
+    assert saved == [(1, 0)]
+
+
 def test_hyperparameters_change_neither_initial_weights_nor_order(digits):
     """Runs are compared in pairs: what differs between two of them comes from the hyperparameter."""
     _, state = program_and_state(digits)
