@@ -5,7 +5,8 @@
 
 Each start is a process of its own, up to the loss of its first chunk of steps (batch 100, 25 steps or fewer). The
 phases are seconds: `imports`; `data`, synthetic images; `init`, the first weights; `first chunk`, compiled or fetched
-from the cache, then executed; `second chunk`, which is execution alone. `total` leaves out the second.
+from the cache, then executed; `second chunk`, which is execution alone; `before execution`, from the start of the
+process to the end of the first chunk, less the second's seconds: what a start waits for its first step.
 """
 
 import argparse
@@ -20,8 +21,8 @@ from pathlib import Path
 from statistics import median
 
 
-def child(name: str) -> None:
-    """One start: prints its phases as JSON."""
+def child(name: str, started: float) -> None:
+    """One start of a process that began at the time `started`: prints its phases as JSON."""
     marks = [time.perf_counter()]
     import jax
     import jax.numpy as jnp
@@ -47,19 +48,19 @@ def child(name: str) -> None:
         state, losses = program.train_chunk(state, *chunk)
         jax.block_until_ready(losses)
         marks.append(time.perf_counter())
-    phases = ("imports", "data", "init", "first chunk", "second chunk")
-    print(json.dumps(dict(zip(phases, (b - a for a, b in pairwise(marks)), strict=True))))
+    waited = time.time() - started
+    names = ("imports", "data", "init", "first chunk", "second chunk")
+    phases = dict(zip(names, (b - a for a, b in pairwise(marks)), strict=True))
+    phases["before execution"] = waited - 2 * phases["second chunk"]
+    print(json.dumps(phases))
 
 
 def start(name: str, cache: str) -> dict[str, float]:
-    """The phases of one start in a process of its own, and their total."""
+    """The phases of one start in a process of its own."""
     environment = os.environ | {"XDG_CACHE_HOME": cache}
     environment.pop("JAX_COMPILATION_CACHE_DIR", None)
-    command = [sys.executable, "-m", "benchmarks.startup", "--child", name]
-    before = time.perf_counter()
-    output = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout
-    phases = json.loads(output)
-    return phases | {"total": time.perf_counter() - before - phases["second chunk"]}
+    command = [sys.executable, "-m", "benchmarks.startup", "--child", name, repr(time.time())]
+    return json.loads(subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout)
 
 
 def main() -> None:
@@ -68,10 +69,10 @@ def main() -> None:
     parser.add_argument("--model", default="plain20,resnet34", help="networks (default: %(default)s)")
     parser.add_argument("--turns", type=int, default=3, help="starts of each kind; medians (default: %(default)s)")
     parser.add_argument("--output", type=Path, help="also write the figures to this JSON file")
-    parser.add_argument("--child", help=argparse.SUPPRESS)
+    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        child(options.child)
+        child(options.child[0], float(options.child[1]))
         return
 
     from benchmarks.timing import write  # here: a start must import JAX by itself

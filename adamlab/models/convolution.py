@@ -45,6 +45,8 @@ def conv2d(x: Array, kernel: Array, stride: int = 1) -> Array:
     return _conv2d(x, kernel, stride)
 
 
+# Compiled apart, so that the layers of one shape are traced and lowered once: a deep net repeats a few shapes.
+@partial(jax.jit, static_argnames="stride")
 def _forward(x: Array, kernel: Array, stride: int) -> Array:
     if not _is_small(x, kernel, stride):
         return _native(x, kernel, stride)
@@ -57,6 +59,7 @@ def _forward_and_residuals(x: Array, kernel: Array, stride: int) -> tuple[Array,
     return _forward(x, kernel, stride), (x, kernel)
 
 
+@partial(jax.jit, static_argnames="stride")
 def _backward(stride: int, residuals: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:
     x, kernel = residuals
 

@@ -1,5 +1,6 @@
 """The layers of every net: a convolution, PyTorch's BatchNorm, and the linear head."""
 
+from functools import partial
 from math import prod, sqrt
 
 import flax.linen as nn
@@ -78,26 +79,34 @@ class BatchNorm(nn.Module):
 
         x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         if train and not self.is_initializing():
-            mean, var, n = _moments(x, self.axis_name)
+            mean, var, unbiased = _moments(x, self.axis_name)
             running_mean.value = 0.9 * running_mean.value + 0.1 * mean
-            running_var.value = 0.9 * running_var.value + 0.1 * var * (n / max(n - 1, 1))
+            running_var.value = 0.9 * running_var.value + 0.1 * unbiased
         else:
             mean, var = running_mean.value, running_var.value
-        a = scale * lax.rsqrt(var + 1e-5)
-        b = bias - mean * a
-        spread = (1,) * (x.ndim - 1) + (channels,)
-        return (x * a.reshape(spread) + b.reshape(spread)).astype(self.dtype)
+        return _scale_and_shift(x, scale, bias, mean, var).astype(self.dtype)
 
 
-def _moments(x: Array, axis_name: str | None) -> tuple[Array, Array, int]:
-    """Mean and biased variance per channel, and the number of values behind each."""
+# Both compiled apart, as conv2d's formulations are: a deep net traces them once for each shape, not for each layer.
+@partial(jax.jit, static_argnames="axis_name")
+def _moments(x: Array, axis_name: str | None) -> tuple[Array, Array, Array]:
+    """Mean, biased and unbiased variance per channel."""
     axes = tuple(range(x.ndim - 1))
     moments = jnp.stack([x.mean(axes), jnp.square(x).mean(axes)])
     n = x.size // x.shape[-1]
     if axis_name is not None:
         moments, n = lax.pmean(moments, axis_name), n * lax.axis_size(axis_name)
     mean, square = moments
-    return mean, jnp.maximum(square - jnp.square(mean), 0.0), n  # rounding may take the difference below 0
+    var = jnp.maximum(square - jnp.square(mean), 0.0)  # rounding may take the difference below 0
+    return mean, var, var * (n / max(n - 1, 1))
+
+
+@jax.jit
+def _scale_and_shift(x: Array, scale: Array, bias: Array, mean: Array, var: Array) -> Array:
+    a = scale * lax.rsqrt(var + 1e-5)
+    b = bias - mean * a
+    spread = (1,) * (x.ndim - 1) + (-1,)
+    return x * a.reshape(spread) + b.reshape(spread)
 
 
 class ConvNorm(nn.Module):

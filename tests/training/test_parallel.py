@@ -5,6 +5,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from functools import cache
+from math import prod
 from pathlib import Path
 
 import jax
@@ -58,9 +59,9 @@ def test_a_step_exchanges_its_gradients_and_little_else():
     state = jax.eval_shape(init, np.int32(0), small.hyperparameters("adam"))
     batch = {name: array[: small.BATCH] for name, array in small.DATA.items()}
     mapped = jax.shard_map(step, mesh=Devices(4).mesh, in_specs=(P(), P(AXIS)), out_specs=P(), check_vma=False)
-    program = jax.jit(mapped).lower(state, batch).as_text()
-    reduced = re.findall(r'"stablehlo.all_reduce".*?\}\) : \(tensor<([0-9x]*)f32>\)', program, re.DOTALL)
-    exchanged = sum(int(np.prod([int(side) for side in shape.split("x")[:-1]])) for shape in reduced)
+    program = jax.jit(mapped).lower(state, batch).compile().as_text()
+    reduced = re.findall(r"f32\[(.*?)\]", "".join(re.findall(r"= (.*) all-reduce\(", program)))
+    exchanged = sum(prod(int(side) for side in shape.split(",") if side) for shape in reduced)
     params, stats = (sum(leaf.size for leaf in jax.tree.leaves(x)) for x in (state.params, state.batch_stats))
     assert exchanged == params + 3 * stats + 1
 
