@@ -13,13 +13,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import jax
 import pytest
 from rich.console import Console
 
-from adamlab import data
+from adamlab import data, models
 from adamlab.command import Terminated, run_main
 from adamlab.config import PROTOCOLS, RunConfig
 from adamlab.hyperparameters import Hyperparameters
@@ -29,10 +30,12 @@ from experiments.display import Display
 from experiments.execution import Execution
 from experiments.grid import run_grid
 from tests.faults.study import ROOT
+from tests.training import small
 
 DIGITS = data.load("digits")
 PROTOCOL = replace(PROTOCOLS["smoke"], train_images=40, test_images=20, batch_size=10, epochs=3)
-CONFIGS = [RunConfig("digits", "plain20", PROTOCOL, Hyperparameters(alpha=alpha)) for alpha in (1e-3, 1e-2)]
+NET = partial(small.Net, features=64)  # compiled in a moment; half a megabyte with its moments
+CONFIGS = [RunConfig("digits", "small", PROTOCOL, Hyperparameters(alpha=alpha)) for alpha in (1e-3, 1e-2)]
 Hand = Callable[[int, int, int], None]
 
 
@@ -52,7 +55,9 @@ class Watched(Display):
 def train(out: Path, hand: Hand = lambda run, epoch, step: None, minutes: float = 0) -> str:
     """Trains what is not trained yet, with a checkpoint after every step, and returns what a person would see."""
     display = Watched(hand)
-    run_grid(CONFIGS, DIGITS, out, display, Execution(devices=1, checkpoint_minutes=minutes))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(models.MODELS, "small", NET)
+        run_grid(CONFIGS, DIGITS, out, display, Execution(devices=1, checkpoint_minutes=minutes))
     return display.text.getvalue()
 
 

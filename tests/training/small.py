@@ -27,18 +27,19 @@ NORMALISE = Normalisation((0.5, 0.5), (0.3, 0.3))
 
 
 class Net(nn.Module):
-    """Two convolutions and a head, with BatchNorm and tanh or with tanh alone."""
+    """Two convolutions of so many features and a head, with BatchNorm and tanh or with tanh alone."""
 
     num_classes: int = 3
     axis_name: str | None = None
     norm: bool = True
     dtype: DTypeLike = jnp.float32
+    features: int = 4
 
     @nn.compact
     def __call__(self, images, train=False):
         x = images
         for name in ("first", "second"):
-            x = Conv(4, name=name)(x)
+            x = Conv(self.features, name=name)(x)
             x = nn.tanh(BatchNorm(self.axis_name, name=f"{name}_norm")(x, train) if self.norm else x)
         return Head(self.num_classes, name="head")(x)
 

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from adamlab import data, models
 from adamlab.config import Protocol, RunConfig, check_division
 from adamlab.hyperparameters import OPTIMIZERS, ConfigError
 from adamlab.training import build, feed, train
@@ -24,11 +23,6 @@ from adamlab.training.step import make_init, make_train_step
 from tests.training import small
 
 CONFIG = RunConfig("digits", "small", Protocol("smoke", 200, test_images=70, batch_size=40, epochs=3, augment=True))
-
-
-@pytest.fixture(autouse=True)
-def small_net(monkeypatch):
-    monkeypatch.setitem(models.MODELS, "small", small.Net)
 
 
 @cache
@@ -108,11 +102,6 @@ def test_batch_norm_per_device_is_that_of_pieces_of_a_devices_size():
 @pytest.mark.parametrize(("count", "pieces"), [(1, 1), (4, 1), (2, 4)])
 def test_streamed_batches_are_those_taken_from_memory(count, pieces):
     small.assert_agree(small.train(Devices(count), pieces=pieces, streamed=True), alone(pieces=pieces))
-
-
-@pytest.fixture(scope="module")
-def digits():
-    return data.load("digits")
 
 
 def test_a_real_net_trains_and_is_evaluated_as_on_one_device(digits):

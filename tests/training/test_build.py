@@ -1,0 +1,111 @@
+"""From a configuration to its program: what reaches it, and when it is another one."""
+
+from dataclasses import replace
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.typing import DTypeLike
+
+from adamlab import models
+from adamlab.config import RunConfig
+from adamlab.data.batches import subset
+from adamlab.hyperparameters import MAGNITUDE, Hyperparameters
+from adamlab.models.layers import Conv, Head
+from adamlab.training import build
+from adamlab.training.optimizers import Recipe, traced
+from adamlab.training.step import Normalisation
+from tests.training.runs import CONFIG, PROTOCOL, program_and_state
+
+
+@pytest.fixture
+def built(monkeypatch):
+    """The function that builds the program of a configuration, and returns of what network and optimizer."""
+    found = {}
+
+    def make_train_step(model, recipe, normalise, axis_name=None, pieces=1):
+        found.update(model=model, recipe=recipe, normalise=normalise)
+        return lambda state, batch: None
+
+    def build_from(config):
+        build.build_program(config, 7, (8, 8, 1), (0.1,), (0.2,))
+        return found
+
+    monkeypatch.setattr(build, "make_train_step", make_train_step)
+    monkeypatch.setattr(build, "_build", build._build.__wrapped__)  # which keeps nothing
+    return build_from
+
+
+def test_a_configuration_reaches_its_program(built):
+    protocol = replace(PROTOCOL, schedule="phases")
+    lawn = Hyperparameters(free_epochs=1.0)
+    config = RunConfig("digits", "resnet34", protocol, lawn, stem="cifar", optimizer="adam_lawn")
+    found = built(config)
+    assert found["recipe"] == Recipe("adam_lawn", "phases", "outside")
+    assert found["model"] == models.create("resnet34", 7, stem="cifar")
+    assert found["normalise"] == Normalisation((0.1,), (0.2,))
+    found = built(replace(CONFIG, downsample="first", precision="bf16", epsilon_placement="inside"))
+    assert found["recipe"] == Recipe("adam", "constant", "inside")
+    assert found["model"] == models.create("plain20", 7, downsample="first", dtype=jnp.bfloat16)
+
+
+def test_a_network_that_is_defined_anew_is_the_one_that_is_trained(digits, monkeypatch):
+    """As in a notebook: edit the class, enter it again under its name, train."""
+    config, shapes = replace(CONFIG, model="edited"), []
+    for kernel_size in (1, 3):
+
+        class Edited(nn.Module):
+            num_classes: int
+            axis_name: str | None = None
+            dtype: DTypeLike = jnp.float32
+            size: int = kernel_size
+
+            @nn.compact
+            def __call__(self, images, train=False):
+                return Head(self.num_classes)(Conv(4, self.size)(images))
+
+        monkeypatch.setitem(models.MODELS, "edited", Edited)
+        _, state = program_and_state(digits, config)
+        shapes.append(state.params["Conv_0"]["kernel"].shape[:2])
+    assert shapes == [(1, 1), (3, 3)]
+
+
+def test_one_compilation_serves_the_whole_study(digits):
+    """Five values each of four parameters, and several seeds: one program per network and shape."""
+    program, _ = program_and_state(digits)
+    data_on_device = jax.device_put(subset(digits.train, 200))
+    program.train_chunk.clear_cache()  # other tests train chunks of other lengths
+    for name in ("alpha", "beta1", "beta2", "epsilon"):
+        values = MAGNITUDE[name]
+        for seed, value in enumerate(values):
+            config = replace(CONFIG, seed=seed, hyperparameters=Hyperparameters(**{name: value}))
+            other, state = program_and_state(digits, config)
+            assert other is program
+            program.train_chunk(state, data_on_device, np.zeros((4, 50), np.int32), np.zeros(4, np.uint32))
+    assert program.train_chunk._cache_size() == 1
+
+
+def test_normalisation_is_that_of_numpy():
+    images = np.random.default_rng(0).integers(0, 256, (2, 4, 4, 3)).astype(np.uint8)
+    mean, std = (0.1, 0.5, 0.9), (0.2, 0.3, 0.4)
+    expected = (images / 255 - np.array(mean)) / np.array(std)
+    np.testing.assert_allclose(Normalisation(mean, std)(jnp.asarray(images)), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("placement", ["outside", "inside"])
+def test_epsilon_stands_where_it_was_asked_for(placement):
+    """With one gradient g, the first step is alpha g / (|g| + eps) or alpha g / sqrt(g^2 + eps)."""
+    config = replace(CONFIG, hyperparameters=Hyperparameters(alpha=0.1, epsilon=1e-2))
+    optimizer, g = Recipe(epsilon_placement=placement)(traced(config)), 0.3
+    update, _ = optimizer.update(jnp.float32(g), optimizer.init(jnp.float32(0.0)), jnp.float32(0.0))
+    denominator = g + 1e-2 if placement == "outside" else np.sqrt(g**2 + 1e-2)
+    assert float(update) == pytest.approx(-0.1 * g / denominator, rel=1e-5)
+
+
+def test_hyperparameters_change_neither_initial_weights_nor_order(digits):
+    """Runs are compared in pairs: what differs between two of them comes from the hyperparameter."""
+    _, state = program_and_state(digits)
+    _, other = program_and_state(digits, replace(CONFIG, hyperparameters=Hyperparameters(alpha=0.1, beta1=0.5)))
+    jax.tree.map(np.testing.assert_array_equal, state.params, other.params)

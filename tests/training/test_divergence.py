@@ -1,0 +1,59 @@
+"""A number that is not finite ends a run, and the record says after which step."""
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from adamlab.hyperparameters import Hyperparameters
+from adamlab.training import Diverged, loop, train
+from tests.training.runs import CONFIG, program_and_state
+
+
+def test_divergence_is_reported_with_its_step(digits):
+    config = replace(CONFIG, hyperparameters=Hyperparameters(alpha=3e38))
+    with pytest.raises(Diverged) as diverged:
+        list(train(config, digits))
+    # The first loss is that of the initial weights. The first update sets BatchNorm's scales to +-3e38, so that the
+    # next convolution overflows float32 to infinities of both signs, whose sum is NaN: the second loss.
+    assert (diverged.value.epoch, diverged.value.step) == (1, 2)
+
+
+def test_an_infinite_moment_beside_finite_losses_is_a_divergence(digits, monkeypatch):
+    """A gradient of 1e20 has a square that float32 has not: the second moment is infinite, and the weight never moves
+    again. No loss shows that. It is noticed at the chunk's end, at step 4."""
+    config = replace(CONFIG, hyperparameters=Hyperparameters(alpha=1e-5))
+    program, state = program_and_state(digits, config)
+    moments = jax.tree_util.tree_map_with_path(
+        lambda path, leaf: leaf.at[..., 0].set(jnp.inf) if ".nu" in jax.tree_util.keystr(path) and leaf.ndim else leaf,
+        state.opt_state,
+    )
+    broken = program._replace(init=lambda seed, hyperparameters: state._replace(opt_state=moments))
+    monkeypatch.setattr(loop, "build_program", lambda *arguments: broken)
+    seen = []
+    with pytest.raises(Diverged) as diverged:
+        list(train(config, digits, report=lambda epoch, step, loss: seen.append(loss)))
+    assert (diverged.value.epoch, diverged.value.step) == (1, 4)
+    assert seen == []
+
+
+def test_no_chunk_is_trained_after_the_one_that_diverged(digits, one_step_chunks):
+    seen = []
+    config = replace(CONFIG, hyperparameters=Hyperparameters(alpha=3e38))
+    with pytest.raises(Diverged) as diverged:
+        list(train(config, digits, report=lambda epoch, step, loss: seen.append(step)))
+    assert diverged.value.step <= 2
+    assert len(seen) < 2
+
+
+def test_a_test_loss_that_is_not_finite_is_a_divergence(digits, monkeypatch):
+    program, _ = program_and_state(digits)
+    sums = {"loss": np.float32(np.inf), "correct": np.int32(7), "count": np.int32(70)}
+    monkeypatch.setattr(
+        loop, "build_program", lambda *arguments: program._replace(evaluate=lambda state, batches: sums)
+    )
+    with pytest.raises(Diverged) as diverged:
+        next(train(CONFIG, digits))
+    assert (diverged.value.epoch, diverged.value.step) == (1, 4)

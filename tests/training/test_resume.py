@@ -1,0 +1,105 @@
+"""Stopped anywhere and continued from its checkpoint, a run is the uninterrupted one, to the bit."""
+
+from dataclasses import replace
+
+import pytest
+
+from adamlab.training import Interrupted, feed, train
+from adamlab.training.checkpoint import Checkpoints
+from tests.training.runs import PROTOCOL, SMALL, without_times
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(digits):
+    return list(train(SMALL, digits))
+
+
+@pytest.mark.parametrize("stop_after", [1, 2])
+def test_resumed_run_repeats_the_uninterrupted_one_bit_for_bit(digits, uninterrupted, tmp_path, stop_after):
+    checkpoints = Checkpoints(tmp_path / "checkpoint", minutes=0)
+    first = train(SMALL, digits, checkpoints)
+    records = [next(first) for _ in range(stop_after + 1)]  # the record after the checkpoint is lost in a crash
+    first.close()
+    checkpoints.close()
+    resumed = list(train(SMALL, digits, Checkpoints(tmp_path / "checkpoint")))
+    assert without_times(records[:stop_after] + resumed) == without_times(uninterrupted)
+
+
+@pytest.fixture(scope="module")
+def step_by_step(digits):
+    """The uninterrupted records in `one_step_chunks`: of another program, so perhaps of other last bits."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(feed, "MAX_CHUNK", 1)
+        return list(train(SMALL, digits))
+
+
+class StopAfter:
+    """Says stop once so many chunks are done, and when it last did not."""
+
+    def __init__(self, chunks):
+        self.left = chunks
+
+    def __call__(self):
+        self.left -= 1
+        return self.left <= 0
+
+
+@pytest.mark.parametrize("chunks", [1, 3, 4, 5, 6])  # of the first epoch: 4; the fifth question is asked at its end
+def test_stopped_anywhere_and_resumed_is_the_same_as_uninterrupted(
+    digits, tmp_path, step_by_step, one_step_chunks, chunks
+):
+    records, checkpoints = [], Checkpoints(tmp_path / "checkpoint")
+    with pytest.raises(Interrupted):
+        records.extend(record for record in train(SMALL, digits, checkpoints, stop=StopAfter(chunks)))
+    checkpoints.close()
+    position = Checkpoints(tmp_path / "checkpoint").find(SMALL)
+    assert (position.epochs, len(position.losses)) == {1: (0, 1), 3: (0, 3), 4: (0, 4), 5: (1, 0), 6: (1, 1)}[chunks]
+    resumed = list(train(SMALL, digits, Checkpoints(tmp_path / "checkpoint")))
+    assert without_times(step_by_step)[position.epochs :] == without_times(resumed)
+
+
+def test_a_checkpoint_within_an_epoch_holds_what_its_steps_took(digits, tmp_path, one_step_chunks):
+    checkpoints = Checkpoints(tmp_path / "checkpoint")
+    with pytest.raises(Interrupted):
+        list(train(SMALL, digits, checkpoints, stop=StopAfter(2)))
+    position = checkpoints.find(SMALL)
+    record = next(train(SMALL, digits, checkpoints))
+    assert record["seconds"] >= position.seconds > 0
+
+
+def test_checkpoints_fall_within_an_epoch_when_they_are_due(digits, tmp_path, one_step_chunks):
+    """With 0 minutes between two: after each step but an epoch's last, whose checkpoint is the epoch's."""
+    saved = []
+
+    class Watched(Checkpoints):
+        def save(self, config, position, state):
+            saved.append((position.epochs, len(position.losses)))
+
+    list(train(replace(SMALL, protocol=replace(PROTOCOL, epochs=2)), digits, Watched(tmp_path / "c", minutes=0)))
+    assert saved == [(0, 1), (0, 2), (0, 3), (1, 0), (1, 1), (1, 2), (1, 3)]
+
+
+def test_checkpoints_fall_between_epochs_when_they_are_due_there(digits, tmp_path, one_step_chunks):
+    """And only then: within the epochs these are not."""
+    saved = []
+
+    class Watched(Checkpoints):
+        def due(self, epoch_ended):
+            return epoch_ended and not saved
+
+        def save(self, config, position, state):
+            saved.append((position.epochs, len(position.losses)))
+
+    list(train(SMALL, digits, Watched(tmp_path / "c")))
+    assert saved == [(1, 0)]
+
+
+def test_augmented_and_resumed_is_the_same_as_uninterrupted(digits, tmp_path):
+    config = replace(SMALL, protocol=replace(PROTOCOL, augment=True))
+    whole = list(train(config, digits))
+    first = train(config, digits, Checkpoints(tmp_path / "checkpoint", minutes=0))
+    records = [next(first) for _ in range(2)]
+    first.close()
+    resumed = list(train(config, digits, Checkpoints(tmp_path / "checkpoint")))
+    assert without_times(records[:1] + resumed) == without_times(whole)
+    assert whole[0]["train_loss"] != next(train(SMALL, digits))["train_loss"]
