@@ -45,7 +45,7 @@ def conv2d(x: Array, kernel: Array, stride: int = 1) -> Array:
     return _conv2d(x, kernel, stride)
 
 
-# Compiled apart, so that the layers of one shape are traced and lowered once: a deep net repeats a few shapes.
+# Jitted, as `_backward` is: a deep net repeats a few shapes, and traces and lowers the layers of one shape once.
 @partial(jax.jit, static_argnames="stride")
 def _forward(x: Array, kernel: Array, stride: int) -> Array:
     if not _is_small(x, kernel, stride):

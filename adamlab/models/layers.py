@@ -87,7 +87,7 @@ class BatchNorm(nn.Module):
         return _scale_and_shift(x, scale, bias, mean, var).astype(self.dtype)
 
 
-# Both compiled apart, as conv2d's formulations are: a deep net traces them once for each shape, not for each layer.
+# Both jitted, as conv2d's two passes are: a deep net traces them once for each shape, not for each layer.
 @partial(jax.jit, static_argnames="axis_name")
 def _moments(x: Array, axis_name: str | None) -> tuple[Array, Array, Array]:
     """Mean, biased and unbiased variance per channel."""

@@ -37,14 +37,17 @@ def run(arguments: list[str], out: Path, cache: Path, **options) -> subprocess.C
     )
 
 
+def without_times(lines: list[dict]) -> list[dict]:
+    """What of records the clock does not decide."""
+    return [{name: value for name, value in line.items() if name not in TIMES} for line in lines]
+
+
 def recorded(out: Path) -> dict[str, list[dict]]:
     """Every line of every run, without times. Raises ValueError for a line that is torn."""
     lines = {}
     for path in sorted(out.rglob("metrics.jsonl")):
         parsed = [json.loads(line) for line in path.read_text().splitlines()]
-        lines[path.parent.relative_to(out).as_posix()] = [
-            {name: value for name, value in line.items() if name not in TIMES} for line in parsed
-        ]
+        lines[path.parent.relative_to(out).as_posix()] = without_times(parsed)
     return lines
 
 

@@ -1,4 +1,4 @@
-"""A short run on the digits, and what of its records the clock does not decide."""
+"""A short run on the digits, of plain20 and of the small net, and its program."""
 
 from dataclasses import replace
 
@@ -7,15 +7,10 @@ import jax.numpy as jnp
 from adamlab.config import Protocol, RunConfig
 from adamlab.training import build
 from adamlab.training.optimizers import traced
-from tests.faults.study import TIMES
 
 PROTOCOL = Protocol("smoke", train_images=200, test_images=70, batch_size=50, epochs=3)
 CONFIG = RunConfig("digits", "plain20", PROTOCOL)
 SMALL = replace(CONFIG, model="small")
-
-
-def without_times(records):
-    return [{name: value for name, value in record.items() if name not in TIMES} for record in records]
 
 
 def program_and_state(digits, config=CONFIG):

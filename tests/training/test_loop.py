@@ -12,7 +12,8 @@ from adamlab import models
 from adamlab.data.batches import evaluation_images, subset
 from adamlab.hyperparameters import ConfigError, Hyperparameters
 from adamlab.training import feed, train
-from tests.training.runs import CONFIG, PROTOCOL, SMALL, program_and_state, without_times
+from tests.faults.study import without_times
+from tests.training.runs import CONFIG, PROTOCOL, SMALL, program_and_state
 
 NO_SEEDS = np.zeros(4, np.uint32)  # of four steps without augmentation
 

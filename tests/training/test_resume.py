@@ -6,7 +6,8 @@ import pytest
 
 from adamlab.training import Interrupted, feed, train
 from adamlab.training.checkpoint import Checkpoints
-from tests.training.runs import PROTOCOL, SMALL, without_times
+from tests.faults.study import without_times
+from tests.training.runs import PROTOCOL, SMALL
 
 
 @pytest.fixture(scope="module")

@@ -15,8 +15,8 @@ from adamlab.training.checkpoint import Checkpoints
 from adamlab.training.optimizers import Recipe
 from adamlab.training.parallel import Devices, compile_training
 from adamlab.training.step import make_init, make_train_step
+from tests.faults.study import without_times
 from tests.training import small
-from tests.training.runs import without_times
 
 PROTOCOL = Protocol("smoke", train_images=200, test_images=70, batch_size=50, epochs=2)
 FIRST, SECOND = (RunConfig("digits", "small", PROTOCOL, Hyperparameters(alpha=alpha)) for alpha in (1e-4, 3e-4))
