@@ -75,6 +75,11 @@ class Group:
         """One run's state; the state of several has a leading axis."""
         return self.state if len(self.configs) == 1 else jax.tree.map(lambda x: x[place], self.state)
 
+    def due(self, epoch_ended: bool) -> bool:
+        """Whether it is time to save a run that goes on."""
+        going = [saved for place in self.running if (saved := self.checkpoints[place])]
+        return any(saved.due(epoch_ended) for saved in going)
+
     def save(self) -> None:
         """Saves each run that goes on, where it stands."""
         for place in self.running:
@@ -106,7 +111,9 @@ class Group:
                 return
             elapsed = time.perf_counter() - started
             self.positions = [Position(self.epochs, tuple(values), elapsed) for values in losses]
+            paused = time.perf_counter()
             after_chunk(len(losses[0]), float(np.mean(rows[sorted(self.running)])))
+            started += time.perf_counter() - paused  # a checkpoint is not training
 
     def record(
         self, place: int, loss: float, accuracy: float, seconds: float, feed: ArrayFeed | StreamFeed

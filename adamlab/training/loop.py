@@ -97,9 +97,6 @@ def train_together(
     facts = dataset.num_classes, feed.image_shape, dataset.mean, dataset.std
     group = Group(configs, checkpoints, build_program(configs[0], *facts, devices, len(configs)), devices)
 
-    def due(epoch_ended: bool) -> bool:
-        return any(saved is not None and saved.due(epoch_ended) for saved in checkpoints)
-
     def pause(saving: bool) -> None:
         stopping, saving = agree(stop(), saving)
         if stopping or saving:
@@ -109,7 +106,7 @@ def train_together(
 
     def after_chunk(done: int, loss: float) -> None:
         report(group.epochs + 1, done, loss)
-        pause(due(epoch_ended=False) and done < protocol.steps_per_epoch)
+        pause(group.due(epoch_ended=False) and done < protocol.steps_per_epoch)
 
     while group.running and group.epochs < protocol.epochs:
         yield from group.train_epoch(feed, after_chunk)
@@ -126,7 +123,7 @@ def train_together(
         group.positions = [Position(group.epochs + 1)] * len(configs)
         # After the yield: a record is on disk before the checkpoint that makes it final.
         if group.running and group.epochs < protocol.epochs:
-            pause(due(epoch_ended=True))
+            pause(group.due(epoch_ended=True))
 
 
 def _evaluate(evaluate: Callable, state: Any, feed: ArrayFeed | StreamFeed) -> tuple[np.ndarray, np.ndarray]:

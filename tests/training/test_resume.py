@@ -1,10 +1,11 @@
 """Stopped anywhere and continued from its checkpoint, a run is the uninterrupted one, to the bit."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
-from adamlab.training import Interrupted, feed, train
+from adamlab.training import Interrupted, feed, group, train
 from adamlab.training.checkpoint import Checkpoints
 from tests.faults.study import without_times
 from tests.training.runs import PROTOCOL, SMALL
@@ -93,6 +94,23 @@ def test_checkpoints_fall_between_epochs_when_they_are_due_there(digits, tmp_pat
 
     list(train(SMALL, digits, Watched(tmp_path / "c")))
     assert saved == [(1, 0)]
+
+
+def test_the_time_that_training_takes_is_without_checkpoints(digits, monkeypatch, one_step_chunks):
+    """On a clock of which everything takes a second, and a report or checkpoint an hour."""
+    clock = SimpleNamespace(now=0.0)
+
+    def perf_counter():
+        clock.now += 1
+        return clock.now
+
+    def report(epoch, step, loss):
+        clock.now += 3600
+
+    monkeypatch.setattr(group, "time", SimpleNamespace(perf_counter=perf_counter))
+    record = next(train(SMALL, digits, report=report))
+    assert 0 < record["seconds"] < 3600
+    assert record["images_per_second"] > 200 / 3600
 
 
 def test_augmented_and_resumed_is_the_same_as_uninterrupted(digits, tmp_path):

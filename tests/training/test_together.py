@@ -90,6 +90,22 @@ def test_one_that_diverges_leaves_the_others_as_they_were(digits, whole):
     assert [without_times(first), without_times(third)] == [without_times(whole[0]), without_times(whole[2])]
 
 
+def test_one_that_diverged_asks_for_no_checkpoints(digits, tmp_path):
+    """It is saved no more, so that its own would stay due after each chunk of the others' steps."""
+    saved = []
+
+    class Watched(Checkpoints):
+        def due(self, epoch_ended):
+            return self.folder.name == "1"
+
+        def save(self, config, position, state):
+            saved.append(self.folder.name)
+
+    wild = replace(FIRST, hyperparameters=Hyperparameters(alpha=1e30))
+    by_run(train_together([FIRST, wild, RUNS[2]], digits, [Watched(tmp_path / str(place)) for place in range(3)]))
+    assert saved.count("0") == saved.count("1") < 3
+
+
 def test_nothing_is_trained_when_all_have_diverged(digits):
     wild = [replace(FIRST, hyperparameters=Hyperparameters(alpha=1e30), seed=seed) for seed in range(3)]
     chunks = []
