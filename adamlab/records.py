@@ -1,7 +1,7 @@
 """A run's folder: what was asked, where it ran, one line per epoch, how it ended.
 
     results/cifar10-laptop/plain20/alpha=0.01/seed=0/
-        config.json     the configuration and its provenance, written once, whole or not at all
+        config.json     the configuration and its provenance, written whole or not at all
         metrics.jsonl   one line per epoch, appended; the last line says how the run ended
         checkpoint/     only while the run is unfinished
         lock            only while a process works on the run; says which
@@ -16,7 +16,7 @@ import json
 import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,9 +51,10 @@ class Run:
     Args:
       folder: Its path.
       config: What was asked.
-      provenance: Commit, versions and device that produced it.
+      provenance: Commit, versions and device that produced it; where others continued it, those that began it.
       epochs: One record per finished epoch, in order.
       outcome: The last line, with `outcome` `finished` or `diverged`; None while the run is unfinished.
+      continued: The provenance of what continued it, in order.
     """
 
     folder: Path
@@ -61,6 +62,7 @@ class Run:
     provenance: dict[str, Any]
     epochs: list[dict[str, Any]]
     outcome: dict[str, Any] | None
+    continued: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def ending(self) -> str:
@@ -149,8 +151,7 @@ def open_run(
             set_aside(folder / "config.json")
             set_aside(metrics)
             write_whole(metrics, "")  # before the configuration: where that is, lost metrics are noticed
-            content = {"schema": SCHEMA, "config": config.to_dict(), "provenance": provenance}
-            write_whole(folder / "config.json", json.dumps(seal(content), indent=2) + "\n")
+            _write_config(folder, config, provenance)
         lines, reason, torn = _read_lines(metrics, _read_config(folder)["schema"])
         if reason:
             warn(f"{metrics} is damaged ({reason}): {len(lines)} lines of it are used")
@@ -174,7 +175,8 @@ def read_run(folder: Path) -> Run:
         raise Damaged(folder / "metrics.jsonl", reason)
     epochs = [line for line in lines if "outcome" not in line]
     outcomes = [line for line in lines if "outcome" in line]
-    return Run(folder, content["config"], content["provenance"], epochs, outcomes[-1] if outcomes else None)
+    outcome = outcomes[-1] if outcomes else None
+    return Run(folder, content["config"], content["provenance"], epochs, outcome, content["continued"])
 
 
 def append(folder: Path, record: dict[str, Any]) -> None:
@@ -194,14 +196,26 @@ def append(folder: Path, record: dict[str, Any]) -> None:
         raise unwritable(folder, error) from None
 
 
-def keep_epochs(folder: Path, count: int) -> None:
-    """Drops all but the first `count` epochs' lines: what comes after them will be trained again.
+def resume(folder: Path, epochs: int, provenance: dict[str, Any], anew: bool) -> None:
+    """Prepares a run to go on: drops all but its first epochs' lines, and notes what trains it from here.
+
+    Args:
+      folder: Its path.
+      epochs: How many are kept; what comes after them will be trained again.
+      provenance: What will produce the rest.
+      anew: Whether nothing that was trained before is kept.
 
     Raises:
-      WriteError: The file cannot be written.
+      WriteError: A file cannot be written.
     """
+    run = read_run(folder)
+    origins = [] if anew else [run.provenance, *run.continued]
+    if not origins or origins[-1] != provenance:
+        origins.append(provenance)
     try:
-        _write_lines(folder / "metrics.jsonl", read_run(folder).epochs[:count])
+        _write_lines(folder / "metrics.jsonl", run.epochs[:epochs])
+        if origins != [run.provenance, *run.continued]:
+            _write_config(folder, run.config, *origins)
     except OSError as error:
         raise unwritable(folder, error) from None
 
@@ -250,14 +264,15 @@ def load(results: str | Path) -> "pd.DataFrame":
 
 
 def _read_config(folder: Path) -> dict[str, Any]:
-    """What `config.json` holds: `schema`, `config` and `provenance`."""
+    """What `config.json` holds: `schema`, `config`, `provenance` and `continued`."""
     path = folder / "config.json"
     try:
         content = unseal(path.read_bytes(), required=False)
         if content["schema"] not in READABLE:
             readable = " and ".join(map(str, READABLE))
             raise RecordsError(f"{path} has schema {content['schema']}, this version reads {readable}")
-        return content | {"config": RunConfig.from_dict(content["config"]), "provenance": content["provenance"]}
+        origins = {"provenance": content["provenance"], "continued": content.get("continued", [])}
+        return content | origins | {"config": RunConfig.from_dict(content["config"])}
     except FileNotFoundError:
         raise Damaged(path, "it is missing") from None
     except OSError as error:
@@ -269,6 +284,12 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise Damaged(path, error) from None
     except (ValueError, KeyError, TypeError) as error:
         raise Damaged(path, error) from None
+
+
+def _write_config(folder: Path, config: RunConfig, provenance: dict[str, Any], *continued: dict[str, Any]) -> None:
+    content = {"schema": SCHEMA, "config": config.to_dict(), "provenance": provenance}
+    content |= {"continued": continued} if continued else {}
+    write_whole(folder / "config.json", json.dumps(seal(content), indent=2) + "\n")
 
 
 def _check_config(folder: Path, config: RunConfig) -> None:

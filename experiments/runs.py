@@ -54,7 +54,7 @@ def run_together(
                 continue
             checkpoints = Checkpoints(folder / "checkpoint", checkpoint_minutes, display.warn)
             position = checkpoints.find(config, len(run.epochs))
-            records.keep_epochs(folder, position.epochs)  # later ones are trained again
+            records.resume(folder, position.epochs, origin, anew=position == Position())
             steps = position.epochs, len(position.losses)
             waiting.setdefault(steps, []).append((run, checkpoints, position))
         for alike in waiting.values():

@@ -47,16 +47,31 @@ def test_a_torn_line_ends_the_reading_and_is_dropped(folder):
     with open(folder / "metrics.jsonl", "a") as file:
         file.write('{"epoch": 2, "train_lo')  # a crash in the middle of a write
     assert records.read_run(folder).epochs == [epoch(1)]
-    records.keep_epochs(folder, 1)
+    records.resume(folder, 1, {"commit": "abc"}, anew=False)
     records.append(folder, epoch(2))
     assert records.read_run(folder).epochs == [epoch(1), epoch(2)]
 
 
-def test_keep_epochs_drops_what_comes_after(folder):
+def test_resuming_drops_what_comes_after(folder):
+    before = (folder / "config.json").read_bytes()
     for number in (1, 2, 3):
         records.append(folder, epoch(number))
-    records.keep_epochs(folder, 2)
+    records.resume(folder, 2, {"commit": "abc"}, anew=False)
     assert records.read_run(folder).epochs == [epoch(1), epoch(2)]
+    assert (folder / "config.json").read_bytes() == before
+
+
+def test_a_run_says_all_that_trained_it(folder):
+    """And nothing of which nothing is kept."""
+    records.append(folder, epoch(1))
+    for commit in ("def", "def", "abc"):
+        records.resume(folder, 1, {"commit": commit}, anew=False)
+    run = records.read_run(folder)
+    assert (run.provenance, run.continued) == ({"commit": "abc"}, [{"commit": "def"}, {"commit": "abc"}])
+    assert run.epochs == [epoch(1)]
+    records.resume(folder, 0, {"commit": "ghi"}, anew=True)
+    run = records.read_run(folder)
+    assert (run.config, run.provenance, run.continued, run.epochs) == (CONFIG, {"commit": "ghi"}, [], [])
 
 
 def test_another_configuration_is_refused_and_left_alone(folder):

@@ -43,10 +43,15 @@ def test_preemption_leaves_a_checkpoint_and_says_how_to_continue(longer, tmp_pat
     assert process.returncode == 143
     assert f"python -m experiments.sensitivity {' '.join(LONGER)} --out={tmp_path}" in errors
     assert "Traceback" not in errors
+    stopped = next(run for run in records.read_runs(tmp_path) if not run.outcome)
+    elsewhere = {"device": "8 x elsewhere"}
+    records.resume(stopped.folder, len(stopped.epochs), elsewhere, anew=True)
     status, output, _ = finish([*LONGER, f"--out={tmp_path}"])
     assert status == 0
     assert "continued after" in output
     assert recorded(tmp_path) == longer
+    run = records.read_run(stopped.folder)
+    assert (run.provenance, [origin["device"] for origin in run.continued]) == (elsewhere, ["1 x cpu"])
 
 
 def test_ctrl_c_waits_for_the_end_of_a_block_and_a_second_one_does_not(ctrl_c, capsys):
