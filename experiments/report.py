@@ -10,12 +10,12 @@ from adamlab.analysis.sensitivity import tuning_dependence
 from adamlab.claims.measures import accuracy
 from adamlab.hyperparameters import OPTIMIZERS
 from adamlab.records import Run
-from plots.ranking import INDICES, METRICS, Curve, curves, index_rows
-from plots.studies import find_studies, span
+from plots.ranking import COLUMNS, METRICS, Curve, curves, index_rows, left_out
+from plots.studies import find_studies
 
 
 def print_report(console: Console, results: Path) -> None:
-    """Prints the indices of every study below `results`, with 95% bootstrap intervals over seeds.
+    """Prints the indices of every study below `results`, with 95 % intervals over seeds: `plots.ranking.INDICES`.
 
     Raises:
       RecordsError: There is no run, or a run is damaged.
@@ -28,36 +28,46 @@ def print_report(console: Console, results: Path) -> None:
                 for model in models:
                     if found := curves(runs, model, optimizer, metric):
                         console.print(make_table(model, optimizer, metric, found))
+            for line in (line for model in models for line in left_out(runs, model, optimizer)):
+                console.print(line)
             _print_dependence(console, runs, models, optimizer)
 
 
 def make_table(model: str, optimizer: str, metric: str, found: dict[str, Curve]) -> Table:
     """One row per hyperparameter, the one that matters most first."""
-    seeds = span({curve.losses.shape[1] for curve in found.values()}, "seed")
-    title = f"{model}, {OPTIMIZERS[optimizer].title}, {METRICS[metric]} ({seeds})"
+    title = f"{model}, {OPTIMIZERS[optimizer].title}, {METRICS[metric]}"
     table = Table(title=title, title_justify="left", title_style="bold")
-    table.add_column("")
-    for name in (*INDICES, "share"):
-        table.add_column(name, justify="right")
+    for name in COLUMNS:
+        table.add_column(name, justify="right" if name else "left")
     for row in index_rows(found):
         table.add_row(*row)
     return table
 
 
 def _print_dependence(console: Console, runs: list[Run], models: list[str], optimizer: str) -> None:
-    """How much accuracy is lost where one setting must serve all networks, among those that all were trained with."""
-    accuracies: dict[str, dict[tuple[str, float], float]] = {}
+    """How much accuracy is lost where one setting must serve all networks, if they were trained alike."""
+    accuracies: dict[str, dict[tuple, float]] = {}
     for model in models:
-        accuracies[model] = {}
-        for name, curve in curves(runs, model, optimizer, "test_loss").items():
-            table = [accuracy(run) for run in curve.runs]
-            for value, mean in zip(curve.values, np.reshape(table, curve.losses.shape).mean(axis=1), strict=True):
-                accuracies[model][name, value] = float(mean)
+        found = curves(runs, model, optimizer, "test_loss")
+        accuracies[model] = {
+            (run.config.protocol, name, value, *curve.seeds): float(mean)
+            for name, curve in found.items()
+            for run, value, mean in zip(
+                curve.runs[:: len(curve.seeds)],
+                curve.values,
+                np.reshape([accuracy(run) for run in curve.runs], curve.losses.shape).mean(axis=1),
+                strict=True,
+            )
+        }
     models = [model for model in models if accuracies[model]]
-    settings = sorted(set.intersection(*(set(accuracies[model]) for model in models))) if models else []
-    if len(models) > 1 and settings:
-        loss = tuning_dependence([[accuracies[model][setting] for setting in settings] for model in models])
-        console.print(
-            f"One setting of {OPTIMIZERS[optimizer].title} for {' and '.join(models)} instead of one each costs "
-            f"{loss:.1f} points of test accuracy (Adkins et al. 2024)."
-        )
+    if len(models) < 2:
+        return
+    first = accuracies[models[0]]
+    if any(accuracies[model].keys() != first.keys() for model in models):
+        console.print(f"{' and '.join(models)} were not trained alike: what one setting for both costs is not known.")
+        return
+    loss = tuning_dependence([[accuracies[model][key] for key in first] for model in models])
+    console.print(
+        f"One of these settings of {OPTIMIZERS[optimizer].title} for {' and '.join(models)} instead of one each costs "
+        f"{loss:.1f} points of test accuracy (Adkins et al. 2024)."
+    )

@@ -11,7 +11,7 @@ from adamlab.hyperparameters import MAGNITUDE, OPTIMIZERS
 from adamlab.records import Run
 from plots.cells import cell_of, final, rank
 from plots.panels import group, select
-from plots.ranking import INDICES, METRICS, curves, index_rows, intervals
+from plots.ranking import COLUMNS, METRICS, curves, index_rows, intervals, left_out
 from plots.studies import setting, span
 from plots.style import format_value
 
@@ -99,9 +99,10 @@ def indices(runs: list[Run], model: str, optimizer: str, metric: str) -> Table:
     """A row per hyperparameter: its sensitivity indices with intervals."""
     found = curves(runs, model, optimizer, metric)
     what = f"{model}, {OPTIMIZERS[optimizer].title}, {METRICS[metric]}"
-    said = intervals(run for curve in found.values() for run in curve.runs)
-    caption = f"{what}: sensitivity indices in nats" + (f", with {said}" if said else "")
-    return Table(caption, ["", *INDICES, "share"], index_rows(found) if found else [])
+    said = intervals(found.values())
+    caption = f"{what}: sensitivity indices in nats"
+    caption += f", with {said}; range / noise: 95 % jackknife intervals" if said else ""
+    return Table("; ".join([caption, *left_out(runs, model, optimizer)]), COLUMNS, index_rows(found))
 
 
 def accuracies(runs: list[Run]) -> Table:
@@ -131,16 +132,19 @@ def accuracies(runs: list[Run]) -> Table:
 
 
 def provenance(runs: list[Run]) -> Table:
-    """A row per commit, device and set of versions that runs are from."""
+    """A row per commit, device and set of versions that runs are from. A continued run counts in the rows of all."""
     sources: Counter[tuple[str, str, str, str]] = Counter()
     for run in runs:
-        source = run.provenance
-        versions = ", ".join(f"{name} {version}" for name, version in source.get("versions", {}).items())
-        sources[_text(source, "commit"), _text(source, "device"), _text(source, "system"), versions] += 1
+        sources.update({_source(origin) for origin in (run.provenance, *run.continued)})
     rows = [
         [commit, str(count), device, system, versions] for (commit, device, system, versions), count in sources.items()
     ]
     return Table("Where the runs are from", ["commit", "runs", "device", "system", "versions"], rows)
+
+
+def _source(origin: dict) -> tuple[str, str, str, str]:
+    versions = ", ".join(f"{name} {version}" for name, version in origin.get("versions", {}).items())
+    return _text(origin, "commit"), _text(origin, "device"), _text(origin, "system"), versions
 
 
 def _text(source: dict, name: str) -> str:

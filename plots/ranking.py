@@ -3,15 +3,17 @@
 import math
 from collections import defaultdict
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from adamlab.analysis.intervals import bootstrap, jackknife
 from adamlab.analysis.sensitivity import (
     Floats,
+    basin,
     basin_width,
-    bootstrap,
     clip,
     coordinate,
     default_regret,
@@ -36,16 +38,24 @@ class Curve(NamedTuple):
     Args:
       values: Of the hyperparameter, ascending.
       positions: In decades.
+      seeds: Ascending.
       losses: Clipped at a guess's, float64 (values, seeds).
       default: The row of the default value.
-      runs: What they are from.
+      runs: What they are from, value by value.
     """
 
     values: list[float]
     positions: list[float]
+    seeds: list[int]
     losses: Floats
     default: int
     runs: list[Run]
+
+    @property
+    def excess(self) -> tuple[float, float, float]:
+        """The expected excess loss, and the ends of its interval; those are NaN for a single seed."""
+        index = partial(expected_excess_loss, self.positions)
+        return index(self.losses), *bootstrap(index, self.losses)
 
 
 def curves(runs: list[Run], model: str, optimizer: str, metric: str) -> dict[str, Curve]:
@@ -58,64 +68,120 @@ def curves(runs: list[Run], model: str, optimizer: str, metric: str) -> dict[str
       metric: `train_loss` or `test_loss`.
 
     Returns:
-      By hyperparameter. Seeds that have not ended at every value are left out, curves without a seed or with a single
-      value as well.
+      By hyperparameter. Seeds that have not ended at every value are left out; so is what `left_out` says, and a
+      hyperparameter with a single value.
     """
     found = {}
     for parameter in MAGNITUDE:
-        ended: dict[float, dict[int, Run]] = defaultdict(dict)
-        for run in select(runs, model, parameter, "magnitude", optimizer):
-            if run.outcome:
-                ended[getattr(run.config.hyperparameters, parameter)][run.config.seed] = run
-        # An epsilon of 0 has no place on an axis of decades.
-        values = [value for value in sorted(ended) if parameter != "epsilon" or value > 0]
-        seeds = sorted(set.intersection(*(set(ended[value]) for value in values))) if values else []
-        default = getattr(OPTIMIZERS[optimizer].defaults, parameter)
+        ended = _ended(runs, model, optimizer, parameter)
+        values, seeds, default = list(ended), _common(ended), getattr(OPTIMIZERS[optimizer].defaults, parameter)
         if len(values) < 2 or not seeds or default not in values:
             continue
         shown = [ended[value][seed] for value in values for seed in seeds]
         losses = [run.epochs[-1][metric] if run.ending == "finished" else math.inf for run in shown]
         table = clip(losses, guess(shown[0])).reshape(len(values), len(seeds))
         positions = [coordinate(parameter, value) for value in values]
-        found[parameter] = Curve(values, positions, table, values.index(default), shown)
+        found[parameter] = Curve(values, positions, seeds, table, values.index(default), shown)
     return found
 
 
+def left_out(runs: list[Run], model: str, optimizer: str) -> list[str]:
+    """What has no curve although it was varied, and why: an index of some of its values would be of something else."""
+    told = []
+    for parameter in MAGNITUDE:
+        ended, default = _ended(runs, model, optimizer, parameter), getattr(OPTIMIZERS[optimizer].defaults, parameter)
+        if len(ended) > 1 and default not in ended:
+            told.append(f"{parameter}, whose default {default:g} was not trained")
+        elif len(ended) > 1 and not _common(ended):
+            told.append(f"{parameter}, since no seed has ended at all its {len(ended)} values")
+    return [f"{model}, {OPTIMIZERS[optimizer].title}: without {' and '.join(told)}"] if told else []
+
+
+def _ended(runs: list[Run], model: str, optimizer: str, parameter: str) -> dict[float, dict[int, Run]]:
+    """The runs that have ended, by value and seed, of all values at which one was begun, ascending."""
+    ended: dict[float, dict[int, Run]] = defaultdict(dict)
+    for run in select(runs, model, parameter, "magnitude", optimizer):
+        of_value = ended[getattr(run.config.hyperparameters, parameter)]
+        if run.outcome:
+            of_value[run.config.seed] = run
+    # An epsilon of 0 has no place on an axis of decades.
+    return {value: ended[value] for value in sorted(ended) if parameter != "epsilon" or value > 0}
+
+
+def _common(ended: dict[float, dict[int, Run]]) -> list[int]:
+    """The seeds that have ended at every value."""
+    return sorted(set.intersection(*map(set, ended.values()))) if ended else []
+
+
+class Index(NamedTuple):
+    """A column of the table of indices.
+
+    Args:
+      of: From a curve and losses in place of its own, for resampling, to the index.
+      interval: From such a function of losses, and a curve's, to the ends of its confidence interval.
+      at_least: Whether the grid is too small to say more than this.
+    """
+
+    of: Callable[[Curve, Floats], float]
+    interval: Callable[[Callable[[Floats], float], Floats], tuple[float, float]] = bootstrap
+    at_least: Callable[[Curve], bool] = lambda curve: False
+
+
+def _reaches_an_end(curve: Curve) -> bool:
+    low, high = basin(curve.positions, curve.losses)
+    return low == curve.positions[0] or high == curve.positions[-1]
+
+
 TRIALS = 3
-# Title, and from a curve to the index of its losses.
-INDICES: dict[str, Callable[[Curve], Callable[[Floats], float]]] = {
-    "excess loss": lambda curve: lambda losses: expected_excess_loss(curve.positions, losses),
-    "range / noise": lambda curve: noise_normalised_range,
-    "basin, decades": lambda curve: lambda losses: basin_width(curve.positions, losses),
-    "default's regret": lambda curve: lambda losses: default_regret(losses, curve.default),
-    f"best of {TRIALS}": lambda curve: lambda losses: expected_best(losses, TRIALS),
+INDICES = {
+    "excess loss": Index(lambda curve, losses: expected_excess_loss(curve.positions, losses)),
+    "range / noise": Index(lambda curve, losses: noise_normalised_range(losses), interval=jackknife),
+    "basin, decades": Index(lambda curve, losses: basin_width(curve.positions, losses), at_least=_reaches_an_end),
+    "default's regret": Index(lambda curve, losses: default_regret(losses, curve.default)),
+    f"best of {TRIALS}": Index(lambda curve, losses: expected_best(losses, TRIALS)),
 }
+COLUMNS = ["", "values", "seeds", *INDICES, "share"]
 
 
 def index_rows(found: dict[str, Curve]) -> list[list[str]]:
-    """A row of text per hyperparameter, the one that matters most first: its name, the `INDICES`, its share."""
-    shares = main_effect_shares({name: curve.losses for name, curve in found.items()})
-    excess = INDICES["excess loss"]
-    ordered = sorted(found.items(), key=lambda item: -excess(item[1])(item[1].losses))
+    """A row of text per hyperparameter, the one that matters most first, under `COLUMNS`."""
+    shares = _shares(found)
     return [
-        [name, *(_index_text(index(curve), curve.losses) for index in INDICES.values()), f"{shares[name]:.0%}"]
-        for name, curve in ordered
+        [
+            name,
+            f"{curve.values[0]:g} to {curve.values[-1]:g} ({len(curve.values)})",
+            str(len(curve.seeds)),
+            *(_index_text(index, curve) for index in INDICES.values()),
+            shares[name],
+        ]
+        for name, curve in sorted(found.items(), key=lambda item: -item[1].excess[0])
     ]
 
 
-def _index_text(index: Callable[[Floats], float], losses: Floats) -> str:
+def _shares(found: dict[str, Curve]) -> dict[str, str]:
+    """Of the effects of all, on the seeds that all have; one by itself has no share."""
+    common = set.intersection(*(set(curve.seeds) for curve in found.values()))
+    if not common or len(found) == 1:
+        return dict.fromkeys(found, "-")
+    losses = {name: curve.losses[:, np.isin(curve.seeds, list(common))] for name, curve in found.items()}
+    return {name: f"{share:.0%}" for name, share in main_effect_shares(losses).items()}
+
+
+def _index_text(index: Index, curve: Curve) -> str:
     """`0.412 [0.398, 0.431]`."""
-    number, (low, high) = index(losses), bootstrap(index, losses)
+    measure = partial(index.of, curve)
+    number, (low, high) = measure(curve.losses), index.interval(measure, curve.losses)
     if math.isnan(number):
         return "-"
-    return f"{number:.3g}" + ("" if math.isnan(low) else f" [{low:.3g}, {high:.3g}]")
+    bound = "≥ " if index.at_least(curve) else ""
+    return f"{bound}{number:.3g}" + ("" if math.isnan(low) else f" [{low:.3g}, {high:.3g}]")
 
 
-def intervals(runs: Iterable[Run]) -> str:
+def intervals(found: Iterable[Curve]) -> str:
     """What the intervals are, for a heading: a bootstrap of a few seeds does not see how far others would lie."""
-    seeds = len({run.config.seed for run in runs})
-    narrow = f", too narrow for {seeds}" if seeds < 10 else ""
-    return f"95 % bootstrap intervals over seeds{narrow}" if seeds > 1 else ""
+    counts = [len(curve.seeds) for curve in found if len(curve.seeds) > 1]
+    narrow = f", too narrow for {min(counts)}" if counts and min(counts) < 10 else ""
+    return f"95 % bootstrap intervals over seeds{narrow}" if counts else ""
 
 
 def compose_ranking(runs: list[Run]) -> Figure | None:
@@ -139,10 +205,13 @@ def compose_ranking(runs: list[Run]) -> Figure | None:
     studied = [name for name in studied if any(found["train_loss", model, name] for model in models)]
     if not models:
         return None
-    shown = {run.folder: run for each in found.values() for curve in each.values() for run in curve.runs}
+    drawn = [curve for each in found.values() for curve in each.values()]
+    shown = {run.folder: run for curve in drawn for run in curve.runs}
     notes = ["how much worse than its best a value drawn at random is, log-uniform over the values tried"]
     notes += ["losses above a guess's, and diverged runs, count as a guess"]
-    notes += [f"bars: {said}"] if (said := intervals(shown.values())) else ["one seed: no intervals"]
+    notes += [f"bars: {said}"] if (said := intervals(drawn)) else []
+    notes += ["hollow: one seed, no interval"] if any(len(curve.seeds) == 1 for curve in drawn) else []
+    notes += [line for model in models for name in studied for line in left_out(runs, model, name)]
     title = "What a random value costs, by hyperparameter: expected excess loss"
     figure = style.new_figure(heading(title, list(shown.values()), notes), len(METRICS))
     grid = figure.add_gridspec(len(METRICS), len(models))
@@ -160,12 +229,7 @@ def compose_ranking(runs: list[Run]) -> Figure | None:
 def _draw(axes, optimizers: dict[str, dict[str, Curve]]) -> None:
     """One line per hyperparameter, the most sensitive on top, and on it one point per optimizer."""
     numbers = {
-        (name, parameter): (
-            expected_excess_loss(curve.positions, curve.losses),
-            *bootstrap(lambda losses, curve=curve: expected_excess_loss(curve.positions, losses), curve.losses),
-        )
-        for name, found in optimizers.items()
-        for parameter, curve in found.items()
+        (name, parameter): curve.excess for name, found in optimizers.items() for parameter, curve in found.items()
     }
     highest = {parameter: max(n[0] for (_, p), n in numbers.items() if p == parameter) for _, parameter in numbers}
     order = sorted(highest, key=lambda parameter: highest[parameter])
@@ -174,10 +238,12 @@ def _draw(axes, optimizers: dict[str, dict[str, Curve]]) -> None:
         if not points:
             continue
         y, x, low, high = np.array(points, np.float64).T
-        shift = 0.16 * ((len(optimizers) - 1) / 2 - place)
+        y += 0.16 * ((len(optimizers) - 1) / 2 - place)
         errors = np.nan_to_num([x - low, high - x]).clip(min=0)
         look = style.OPTIMIZER_STYLES[name] | {"linestyle": ""}
-        axes.errorbar(x, y + shift, xerr=errors, capsize=2.5, elinewidth=1, capthick=1, label=name, **look)
+        axes.errorbar(x, y, xerr=errors, capsize=2.5, elinewidth=1, capthick=1, label=name, **look)
+        if (alone := np.isnan(low)).any():
+            axes.plot(x[alone], y[alone], **look | {"markerfacecolor": axes.get_facecolor(), "zorder": 3})
     axes.set_yticks(range(len(order)), [SYMBOLS[parameter] for parameter in order])
     axes.set_ylim(-0.6, len(order) - 0.4)
     axes.set_xlim(left=0)

@@ -91,7 +91,8 @@ def make_picture(name: str, figure: "Figure", judgements: list[Judgement]) -> Pi
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", lossless=True)
     source = f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
-    title, *notes = (plain(text.get_text()) for text in figure.texts)
+    labels = figure.get_supxlabel(), figure.get_supylabel()
+    title, *notes = (plain(text.get_text()) for text in figure.texts if text.get_text() not in labels)
     panels = dict.fromkeys(plain(axes.get_title()) for axes in figure.axes if axes.get_title())
     alt = f"{title}. {' '.join(notes)}. Panels: {'; '.join(panels)}. The tables below have the numbers."
     start, model = name, ""

@@ -1,4 +1,4 @@
-"""The Python examples of README.md and of the pages in docs/ run as they stand; files that pages name exist."""
+"""The Python examples of README.md and of the pages in docs/ run as they stand; files and tests that pages name exist."""
 
 import ast
 import itertools
@@ -91,6 +91,9 @@ def test_files_that_a_page_names_exist(page):
         assert (ROOT / path).exists(), path
     for link in re.findall(r"\]\(((?!https?:)[^)#]+)\)", text):
         assert ((ROOT / page).parent / link).exists(), link
+    for files, chosen in re.findall(r"`pytest [^`]*?(tests/[^`]*?\.py)(?: -k (\w+))?`", text):
+        tests = [(ROOT / path).read_text() for path in files.split()]
+        assert not chosen or any(re.search(rf"def test_\w*{chosen}", test) for test in tests), (files, chosen)
 
 
 def test_the_api_pages_name_what_there_is_and_all_of_the_library():
@@ -101,7 +104,7 @@ import adamlab
 assert {{*adamlab.optim.__all__}} == {named}
 assert {{*adamlab.optim.__all__}} < {{*adamlab.__all__}} < {{*dir(adamlab)}}
 assert all(getattr(adamlab, name) is not None for name in adamlab.__all__)
-adamlab.analysis.sensitivity.bootstrap, adamlab.analysis.flattening.trace
+adamlab.analysis.intervals.bootstrap, adamlab.analysis.flattening.trace
 """
     process = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert process.returncode == 0, process.stderr

@@ -8,7 +8,7 @@ and so does a run that diverged. No index depends on how badly a useless run end
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -91,11 +91,11 @@ def noise_normalised_range(losses: ArrayLike) -> float:
     return height / spread if spread > 1e-12 * np.abs(array).max() else (math.inf if height > 0 else 0.0)
 
 
-def basin_width(positions: ArrayLike, losses: ArrayLike, tolerance: float = 0.1) -> float:
-    r"""How many decades around the best value are nearly as good.
+def basin(positions: ArrayLike, losses: ArrayLike, tolerance: float = 0.1) -> tuple[float, float]:
+    r"""From where to where, around the best value, all are nearly as good.
 
-    The length of the interval around the minimum in which the curve, interpolated linearly, stays at or below
-    (1 + tolerance) times the minimum. It ends where the grid does.
+    The interval around the minimum in which the curve, interpolated linearly, stays at or below (1 + tolerance) times
+    the minimum. It ends where the grid does; how far it goes beyond that is not known.
 
     Args:
       positions: From `coordinate`, ascending, (values,).
@@ -103,10 +103,10 @@ def basin_width(positions: ArrayLike, losses: ArrayLike, tolerance: float = 0.1)
       tolerance: How much worse is as good, relative.
 
     Returns:
-      Decades.
+      The positions of its ends.
 
-    >>> basin_width([0, 1, 2], [[2.0], [1.0], [2.0]], tolerance=0.25)  # a quarter of each side
-    0.5
+    >>> basin([0, 1, 2], [[2.0], [1.0], [2.0]], tolerance=0.25)  # a quarter of each side
+    (0.75, 1.25)
     """
     x, means = _curve(positions, losses)
     best, level = int(means.argmin()), (1 + tolerance) * means.min()
@@ -121,7 +121,17 @@ def basin_width(positions: ArrayLike, losses: ArrayLike, tolerance: float = 0.1)
             at += step
         return float(x[at])
 
-    return reach(1) - reach(-1)
+    return reach(-1), reach(1)
+
+
+def basin_width(positions: ArrayLike, losses: ArrayLike, tolerance: float = 0.1) -> float:
+    """How many decades around the best value are nearly as good: the length of the `basin`, with its arguments.
+
+    >>> basin_width([0, 1, 2], [[2.0], [1.0], [2.0]], tolerance=0.25)
+    0.5
+    """
+    low, high = basin(positions, losses, tolerance)
+    return high - low
 
 
 def default_regret(losses: ArrayLike, default: int) -> float:
@@ -152,17 +162,24 @@ def main_effect_shares(curves: Mapping[str, ArrayLike]) -> dict[str, float]:
     varied together.
 
     Args:
-      curves: Clipped losses (values, seeds) by hyperparameter, a column for each seed.
+      curves: Clipped losses (values, seeds) by hyperparameter, a column for each seed, and the same seeds in all:
+        what is corrected for chance is not compared with what is not.
 
     Returns:
       Shares that sum to 1, or 0 for all if nothing changes anything.
+
+    Raises:
+      ValueError: The curves have different numbers of seeds.
 
     >>> main_effect_shares({"alpha": [[0.0], [6.0]], "beta1": [[0.0], [2.0]]})
     {'alpha': 0.9, 'beta1': 0.1}
     """
     variances = {}
-    for name, losses in curves.items():
-        array = np.asarray(losses, np.float64)
+    arrays = {name: np.asarray(losses, np.float64) for name, losses in curves.items()}
+    if len({array.shape[1] for array in arrays.values()}) > 1:
+        counts = {name: array.shape[1] for name, array in arrays.items()}
+        raise ValueError(f"curves must have the same seeds, got {counts} of them")
+    for name, array in arrays.items():
         values, seeds = array.shape
         means = array.mean(axis=1, keepdims=True)
         chance = array - means - array.mean(axis=0) + array.mean()
@@ -220,40 +237,6 @@ def expected_best(losses: ArrayLike, trials: int) -> float:
     ordered = np.sort(np.asarray(losses, np.float64), axis=None)
     survival = (np.arange(len(ordered), -1, -1) / len(ordered)) ** trials
     return float(ordered @ (survival[:-1] - survival[1:]))
-
-
-def bootstrap(
-    index: Callable[[Floats], float], losses: ArrayLike, resamples: int = 1000, level: float = 0.95, seed: int = 0
-) -> tuple[float, float]:
-    """A confidence interval of an index, by drawing seeds anew (percentile bootstrap).
-
-    A seed is drawn with its losses at all values: they share initial weights and the order of the images, so that a
-    curve is that of pairs. With three seeds such an interval is too narrow: it never sees a seed that was not among
-    them.
-
-    Args:
-      index: From losses (values, seeds) to a number.
-      losses: Clipped, (values, seeds), a column for each seed.
-      resamples: How often seeds are drawn.
-      level: Of confidence.
-      seed: Of the draws.
-
-    Returns:
-      The interval's ends; NaN for both with a single seed. Resamples whose index is infinite, such as a range in
-      standard deviations where one seed alone was drawn, are left out.
-
-    Source:
-      Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13.
-    """
-    array = np.asarray(losses, np.float64)
-    if array.shape[1] < 2:
-        return math.nan, math.nan
-    draws = np.random.default_rng(seed).integers(array.shape[1], size=(resamples, array.shape[1]))
-    numbers = [number for number in (index(array[:, draw]) for draw in draws) if math.isfinite(number)]
-    if not numbers:
-        return math.nan, math.nan
-    low, high = np.quantile(numbers, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
 
 
 def _curve(positions: ArrayLike, losses: ArrayLike) -> tuple[Floats, Floats]:

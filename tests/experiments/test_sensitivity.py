@@ -49,24 +49,6 @@ def test_the_table_shows_the_records(study):
         assert f"{last['test_accuracy']:.2%}" in shown
 
 
-def test_the_report_reads_records_and_trains_nothing(study):
-    out, _, _ = study
-    before = recorded(out)
-    status, output, errors = finish(["--report", f"--out={out}"])
-    assert status == 0, errors
-    losses = [
-        run.epochs[-1]["train_loss"] for run in records.read_runs(out)
-    ]  # by path: 0.01, 0.1, 0.0001, 1e-05, default
-    regret = losses[-1] - min(losses)
-    row = next(line for line in output.splitlines() if line.startswith("│ alpha"))
-    assert f" {regret:.3g} " in row
-    assert "digits-smoke" in output
-    assert recorded(out) == before
-    status, _, errors = finish(["--report", f"--out={out / 'nothing'}"])
-    assert (status, errors.count("\n")) == (2, 1)
-    assert "no runs below" in errors
-
-
 def test_another_configuration_in_the_same_folder_is_refused(study):
     out, _, _ = study
     before = recorded(out)

@@ -4,11 +4,18 @@ import numpy as np
 import pytest
 
 from adamlab import records
+from adamlab.analysis.sensitivity import main_effect_shares
 from adamlab.hyperparameters import Hyperparameters, grid_of
+from plots import numbers
+from plots.ranking import COLUMNS, index_rows, left_out
 from plots.ranking import curves as curves_of
 from plots.sensitivity import compose_all, draw
 from tests.plots.artists import curves, heading, panels
 from tests.plots.curves import ADAM, write_grid, write_run
+
+
+def by_column(row):
+    return dict(zip(COLUMNS, row, strict=True))
 
 
 def bars_of(container):
@@ -97,3 +104,71 @@ def test_ranking_takes_seeds_that_ended_everywhere_and_counts_divergence_as_a_gu
     assert curve.values == [1e-4, 1e-3, 1e-2, 1e-1]
     np.testing.assert_allclose(curve.losses[:, 0], [0.5, 0.5, 0.5, np.log(10)])
     assert curve.losses.shape == (4, 1)  # seed 1 did not end at 1e-2, and was not trained at 1e-1
+
+
+def test_a_hyperparameter_whose_values_have_not_all_ended_is_left_out_and_said(tmp_path):
+    """Without its worst value alpha would seem to matter less than it does."""
+    write_grid(tmp_path, {"alpha": ADAM["alpha"][:-1], "beta1": ADAM["beta1"]})
+    write_run(tmp_path, outcome=None, alpha=ADAM["alpha"][-1])
+    runs = records.read_runs(tmp_path)
+    assert list(curves_of(runs, "plain20", "adam", "train_loss")) == ["beta1"]
+    (said,) = left_out(runs, "plain20", "adam")
+    assert said == "plain20, Adam: without alpha, since no seed has ended at all its 5 values"
+    assert said in numbers.indices(runs, "plain20", "adam", "train_loss").caption
+    # A seed that lacks a value is left out, and the seeds that are not are counted.
+    write_grid(tmp_path, {"alpha": ADAM["alpha"], "beta1": ADAM["beta1"]}, seed=1)
+    runs = records.read_runs(tmp_path)
+    rows = [by_column(row) for row in index_rows(curves_of(runs, "plain20", "adam", "train_loss"))]
+    shown = {row[""]: (row["values"], row["seeds"]) for row in rows}
+    assert shown == {"alpha": ("1e-05 to 0.1 (5)", "1"), "beta1": ("0.1 to 0.999 (5)", "2")}
+    assert left_out(runs, "plain20", "adam") == []
+
+
+def test_values_without_the_default_are_not_ranked_and_that_is_said(tmp_path):
+    write_grid(tmp_path, {"alpha": (1e-5, 1e-4, 1e-2)})
+    runs = records.read_runs(tmp_path)
+    assert curves_of(runs, "plain20", "adam", "train_loss") == {}
+    assert left_out(runs, "plain20", "adam") == ["plain20, Adam: without alpha, whose default 0.001 was not trained"]
+
+
+def test_shares_are_of_the_seeds_that_all_have(tmp_path):
+    """beta1, of chance alone, has one seed, which cannot be corrected for chance as alpha's three would be."""
+    rng = np.random.default_rng(0)
+    for seed in (0, 1, 2):
+        for name in ("alpha", "beta1"):
+            for place, value in enumerate(ADAM[name]):
+                if name == "alpha" or seed == 0:
+                    loss = 1 + 0.01 * place * (name == "alpha") + 0.01 * rng.normal()
+                    write_run(tmp_path, (loss,), seed=seed, **{name: value})
+    found = curves_of(records.read_runs(tmp_path), "plain20", "adam", "train_loss")
+    assert {name: curve.seeds for name, curve in found.items()} == {"alpha": [0, 1, 2], "beta1": [0]}
+    expected = main_effect_shares({name: curve.losses[:, :1] for name, curve in found.items()})
+    shown = {row[0]: by_column(row)["share"] for row in index_rows(found)}
+    assert shown == {name: f"{share:.0%}" for name, share in expected.items()}
+    assert by_column(index_rows({"alpha": found["alpha"]})[0])["share"] == "-"  # of one there is no share
+
+
+def test_a_basin_that_goes_to_an_end_of_the_grid_is_said_to_be_at_least_that(tmp_path):
+    """Losses of 1, but for alpha's two ends, of 2."""
+    for name, ends in (("alpha", 2.0), ("beta1", 1.0)):
+        for place, value in enumerate(ADAM[name]):
+            write_run(tmp_path, (ends if place in (0, 4) else 1.0,), **{name: value})
+    rows = index_rows(curves_of(records.read_runs(tmp_path), "plain20", "adam", "train_loss"))
+    basins = {row[0]: by_column(row)["basin, decades"] for row in rows}
+    # A tenth of a decade on each side of 1e-4 to 1e-2; from 1 - 0.1 to 1 - 0.999.
+    assert basins == {"alpha": "2.2", "beta1": f"≥ {np.log10(0.9 / 0.001):.3g}"}
+
+
+def test_a_point_of_one_seed_is_hollow_where_others_have_bars(tmp_path):
+    for seed in (0, 1):
+        for name in ("alpha", "beta1"):
+            for place, value in enumerate(ADAM[name]):
+                if name == "alpha" or seed == 0:
+                    write_run(tmp_path, (1 + 0.1 * place * (1 + seed),), seed=seed, **{name: value})
+    figure = compose_all(records.read_runs(tmp_path))["figure-ranking"]
+    axes = figure.axes[0]
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    hollow = [line for line in axes.lines if line.get_markerfacecolor() == axes.get_facecolor()]
+    assert [names[round(y)] for line in hollow for y in line.get_ydata()] == [r"$\beta_1$"]
+    assert "hollow: one seed, no interval" in heading(figure)
+    assert "too narrow for 2" in heading(figure)

@@ -67,6 +67,12 @@ def test_every_claim_has_its_statement_rule_and_verdict(page):
     assert re.search(r"✓ reproduced \S*cifar10-lawn-laptop , reduced: plain20", text)
 
 
+def test_a_figure_is_told_by_its_heading_and_panels(page):
+    (alt,) = [attrs["alt"] or "" for tag, attrs in Reader(page).tags if tag == "img" and "Training loss" in str(attrs)]
+    assert alt.startswith("Training loss")
+    assert alt.endswith("largest. Panels: plain20, alpha; resnet34, alpha. The tables below have the numbers.")
+
+
 def test_the_tables_have_the_records_numbers_beside_the_papers(page, results):
     low = [run for run in records.read_runs(results) if run.config.setting == "alpha=0.0001"]
     accuracy = 100 * sum(run.epochs[-1]["test_accuracy"] for run in low[3:]) / 3  # ResNet-34's
