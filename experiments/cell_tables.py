@@ -14,6 +14,8 @@ from adamlab.config import RunConfig
 from adamlab.hyperparameters import OPTIMIZERS
 from adamlab.records import Run, find_run, run_folder
 from experiments.cells import PAPER, cell
+from plots.cells import final
+from plots.studies import span
 
 # A line of a table: an optimizer and the hyperparameters that a study may vary within a cell.
 Line = tuple[str, float, float]
@@ -47,28 +49,30 @@ def print_cells(console: Console, out: Path, configs: Sequence[RunConfig]) -> No
 
 def print_tuning(console: Console, out: Path, configs: Sequence[RunConfig]) -> None:
     """Prints the settings of each cell from the best accuracy on held-out training images to the worst."""
-    cells = defaultdict(list)
+    cells = defaultdict(lambda: defaultdict(list))
     for config in configs:
         if run := find_run(run_folder(out, config), config):  # else another process has only just begun it
-            cells[config.optimizer, config.protocol.batch_size].append(run)
-    for (optimizer, batch_size), runs in cells.items():
-        title = f"{OPTIMIZERS[optimizer].title}, batch {batch_size:,}: {len(runs)} settings, seed {runs[0].config.seed}"
+            cells[config.optimizer, config.protocol.batch_size][config.hyperparameters].append(run)
+    for (optimizer, batch_size), settings in cells.items():
+        seeds = span(map(len, settings.values()), "seed")
+        title = f"{OPTIMIZERS[optimizer].title}, batch {batch_size:,}: {len(settings)} settings, {seeds}: means"
         table = Table(title=title, title_justify="left", title_style="bold")
         for name in ("setting", "accuracy", "loss", "training loss"):
             table.add_column(name, justify="left" if name == "setting" else "right")
-        for run in sorted(runs, key=_accuracy, reverse=True):
-            last = run.epochs[-1] if run.ending == "finished" else None
-            if last:
-                numbers = [f"{last['test_accuracy']:.2%}", f"{last['test_loss']:.3f}", f"{last['train_loss']:.3f}"]
-            else:
-                numbers = [run.ending]
-            table.add_row(run.config.setting, *numbers)
+        varied = [name for name in OPTIMIZERS[optimizer].names if len({getattr(h, name) for h in settings}) > 1]
+        # Those of which no seed got there are last.
+        ranked = sorted(settings.items(), key=lambda one: mean(final(one[1], "test_accuracy") or [-1]), reverse=True)
+        for hyperparameters, runs in ranked:
+            words = [f"{name} {getattr(hyperparameters, name):g}" for name in varied or ["alpha"]]
+            endings = Counter(run.ending for run in runs)
+            words += [f"{count} {ending}" for ending, count in endings.items() if ending != "finished"]
+            numbers = [
+                text.format(mean(final(runs, metric)))
+                for metric, text in (("test_accuracy", "{:.2%}"), ("test_loss", "{:.3f}"), ("train_loss", "{:.3f}"))
+                if endings["finished"]
+            ]
+            table.add_row(", ".join(words), *numbers)
         console.print(table)
-
-
-def _accuracy(run: Run) -> float:
-    """After the last epoch; below every accuracy for a run that did not get there."""
-    return run.epochs[-1]["test_accuracy"] if run.ending == "finished" else -1.0
 
 
 def _read_cells(out: Path, configs: Sequence[RunConfig]) -> dict[tuple[Line, int], list[Run]]:
@@ -94,7 +98,7 @@ def _cell_text(runs: list[Run], dataset: str) -> str:
     """`93.84 ± 0.10 (3), paper 93.91`; runs that did not get there are said, not averaged."""
     if not runs:
         return ""
-    finished = [100 * _accuracy(run) for run in runs if run.ending == "finished"]
+    finished = [100 * accuracy for accuracy in final(runs, "test_accuracy")]
     parts = []
     if finished:
         error = f" ± {stdev(finished) / sqrt(len(finished)):.2f}" if len(finished) > 1 else ""

@@ -189,7 +189,21 @@ def test_tuning_prints_the_best_setting_first_and_divergence_last(tmp_path):
     for config, accuracy in zip(configs, (0.3, 0.4, 0.0), strict=False):  # of the last one there is nothing yet
         write_run(tmp_path, config, [accuracy], "finished" if accuracy else "diverged")
     rows = [line for line in printed(cell_tables.print_tuning, tmp_path, configs).splitlines() if line.startswith("│")]
-    assert ["40.00%" in rows[0], "30.00%" in rows[1], "diverged" in rows[2]] == [True] * 3
+    assert ["40.00%" in rows[0], "30.00%" in rows[1], "1 diverged" in rows[2]] == [True] * 3
+
+
+def test_tuning_with_seeds_ranks_settings_not_runs(tmp_path):
+    """The best run is of the setting that is worse on average. The default's alpha is named as others are."""
+    protocol = tuning(PROTOCOLS["lawn-laptop"], 50_000)
+    configs = []
+    for alpha, accuracies in ((0.001, (0.5, 0.1)), (0.003, (0.4, 0.4))):
+        for seed, accuracy in enumerate(accuracies):
+            configs.append(RunConfig("cifar10", "plain20", protocol, Hyperparameters(alpha=alpha), seed))
+            write_run(tmp_path, configs[-1], [accuracy])
+    text = printed(cell_tables.print_tuning, tmp_path, configs)
+    assert "Adam, batch 50: 2 settings, 2 seeds: means" in text
+    rows = [line.split() for line in text.splitlines() if line.startswith("│")]
+    assert [row[1:5] for row in rows] == [["alpha", "0.003", "│", "40.00%"], ["alpha", "0.001", "│", "30.00%"]]
 
 
 @pytest.mark.parametrize(
