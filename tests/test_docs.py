@@ -1,4 +1,4 @@
-"""The Python examples of README.md and of the pages in docs/ run as they stand; files and tests that pages name exist."""
+"""The Python examples of README.md and of the pages in docs/ run as they stand; what pages name exists."""
 
 import ast
 import itertools
