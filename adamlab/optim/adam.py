@@ -1,6 +1,6 @@
 """Adam (Kingma and Ba, 2017), with every hyperparameter free to be a traced array."""
 
-from functools import partial
+from functools import partial, reduce
 from typing import NamedTuple
 
 import jax
@@ -31,8 +31,9 @@ def scale_by_adam(
       eps_root: Added inside the square root, >= 0.
 
     Returns:
-      An `optax.GradientTransformation`; its updates keep the gradients' dtypes, its moments have the parameters'. A
-      bfloat16 second moment hardly decays at 0.999: train float32 parameters, and round copies of them.
+      An `optax.GradientTransformation`; its moments have the parameters' dtypes, its updates those or the gradients',
+      whichever are wider. A bfloat16 second moment hardly decays at 0.999: train float32 parameters, and round copies
+      of them.
 
     Raises:
       ValueError: A number is out of range. Traced values cannot be looked at and are not checked.
@@ -53,11 +54,8 @@ def scale_by_adam(
         def rescale(m, v, g):
             if g is None:  # a gradient that is missing: its moments stay as they are
                 return None
-            return (m / correction1 / (jnp.sqrt(v / correction2 + eps_root) + eps)).astype(g.dtype)
-
-        # Traced float32 hyperparameters must not promote moments of a narrower type.
-        def average(decay, moment, number):
-            return moment if number is None else (decay * moment + (1 - decay) * number).astype(moment.dtype)
+            step = m / correction1 / (jnp.sqrt(v / correction2 + eps_root) + eps)
+            return step.astype(jnp.promote_types(g.dtype, m.dtype))
 
         mu = jax.tree.map(partial(average, b1), state.mu, updates)
         nu = jax.tree.map(partial(average, b2), state.nu, jax.tree.map(squared_size, updates))
@@ -121,13 +119,33 @@ def adam(
 
 
 def keep_dtypes(inner: optax.GradientTransformation) -> optax.GradientTransformation:
-    """Keeps traced float32 hyperparameters from promoting updates and state of a narrower type."""
+    """Keeps traced float32 hyperparameters from promoting updates and state of a narrower type.
+
+    Updates have the gradients' dtypes or the parameters', whichever are wider. State whose gradient is missing waits.
+    """
+
+    def is_none(x):
+        return x is None
+
+    def narrowed(update, *given):
+        if update is None:
+            return None
+        return update.astype(reduce(jnp.promote_types, (x.dtype for x in given)))
 
     def update_fn(updates, state, params=None):
         moved, new_state = inner.update(updates, state, params)
-        return optax.tree.cast_like(moved, updates), optax.tree.cast_like(new_state, state)
+        given = (updates,) if params is None else (updates, params)
+        kept = jax.tree.map(
+            lambda new, old: old if new is None else new.astype(old.dtype), new_state, state, is_leaf=is_none
+        )
+        return jax.tree.map(narrowed, moved, *given, is_leaf=is_none), kept
 
     return optax.GradientTransformation(inner.init, update_fn)
+
+
+def average(decay: ArrayLike, moment: jax.Array, number: jax.Array | None) -> jax.Array:
+    """The moving average, of its own type whatever the decay's; it waits where a number is missing."""
+    return moment if number is None else jnp.asarray(decay * moment + (1 - decay) * number, moment.dtype)
 
 
 def squared_size(x: jax.Array) -> jax.Array:

@@ -5,6 +5,7 @@ Sources: Gupta, Ramanath, Shi and Keerthi, "Adam vs. SGD: Closing the generaliza
 arXiv:2108.05839, 2021. Where the LAWN paper leaves a choice open, it is an argument with a default here.
 """
 
+from numbers import Integral
 from typing import Literal, NamedTuple
 
 import jax
@@ -127,8 +128,7 @@ def lawn(
     if at_switch not in ("keep", "reset", "transport"):
         raise ValueError(f"at_switch must be 'keep', 'reset' or 'transport', got {at_switch!r}")
     check_non_negative(free_steps=free_steps)
-    if isinstance(free_steps, int):  # for ever: the count, an int32, ends there, too
-        free_steps = min(free_steps, 2**31 - 1)
+    free_steps = _counted(free_steps)
     inner = optax.with_extra_args_support(inner)
 
     def init_fn(params):
@@ -208,7 +208,8 @@ def sgd_lawn(
     """
     check_learning_rate(learning_rate)
     check_decay(momentum=momentum)
-    check_non_negative(weight_decay=weight_decay)
+    check_non_negative(weight_decay=weight_decay, free_steps=free_steps)
+    free_steps = _counted(free_steps)
     inner = optax.chain(
         optax.add_decayed_weights(lambda count: weight_decay * jnp.less(count, free_steps)),
         optax.sgd(learning_rate, momentum, nesterov),
@@ -240,3 +241,8 @@ def lamb_lawn(
     check_decay(b1=b1, b2=b2)
     check_non_negative(eps=eps, eps_root=eps_root)
     return lawn(keep_dtypes(optax.lamb(learning_rate, b1, b2, eps, eps_root)), free_steps=free_steps, mask=mask)
+
+
+def _counted(free_steps: Steps) -> Steps:
+    """As far as a count of steps, an int32, goes: for ever."""
+    return min(int(free_steps), 2**31 - 1) if isinstance(free_steps, Integral) else free_steps

@@ -1,5 +1,6 @@
 """The LAWN paper's relatives of LAWN (section 2): norms held from the first step on, and AdamP."""
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -7,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from adamlab.optim.adam import keep_dtypes, one_minus_power
+from adamlab.optim.adam import average, keep_dtypes, one_minus_power, squared_size
 from adamlab.optim.checks import check_decay, check_learning_rate, check_non_negative, check_positive
 from adamlab.optim.lawn import lawn
 from adamlab.optim.sphere import Mask, inner_product, require_params
@@ -72,18 +73,21 @@ def scale_by_adamp(
         del extra_args
         params = require_params(params)
         count = optax.safe_increment(state.count)
-        mu = optax.tree.cast_like(optax.tree.update_moment(updates, state.mu, b1, 1), state.mu)
-        nu = optax.tree.cast_like(optax.tree.update_moment(updates, state.nu, b2, 2), state.nu)
-        numerators = optax.tree.update_moment(updates, mu, b1, 1) if nesterov else mu
+        mu = jax.tree.map(partial(average, b1), state.mu, updates)
+        nu = jax.tree.map(partial(average, b2), state.nu, jax.tree.map(squared_size, updates))
+        numerators = jax.tree.map(partial(average, b1), mu, updates) if nesterov else mu
         correction1, correction2 = one_minus_power(b1, count), one_minus_power(b2, count)
 
         def direction(numerator, v, gradient, weight):
+            if gradient is None:
+                return None
             step = numerator / correction1 / (jnp.sqrt(v / correction2) + eps)
             slope, ratio = 0.0, 1.0
-            if weight.ndim > 1:
+            if weight.ndim > 1 and weight.size:
                 slope, is_projected = _projection(step, gradient, weight, delta, eps, unit_axis)
                 ratio = jnp.where(is_projected, wd_ratio, 1.0)
-            return (step + (weight_decay * ratio - slope) * weight).astype(gradient.dtype)
+            step += (weight_decay * ratio - slope) * weight
+            return step.astype(jnp.promote_types(gradient.dtype, weight.dtype))
 
         updates = jax.tree.map(direction, numerators, nu, updates, params)
         return updates, ScaleByAdampState(count, mu, nu)
@@ -139,7 +143,8 @@ def adamp(
       delta: Threshold of the condition, >= 0.
       wd_ratio: Factor of the weight decay where the condition holds, >= 0.
       nesterov: Whether the momentum is Nesterov's, as the reference implementation has it.
-      unit_axis: Axis of the output units: -1 for Linen, NNX and Haiku, 0 for Equinox.
+      unit_axis: Axis of the output units: -1 for Linen, NNX and Haiku, 0 for Equinox. It is no number to inject:
+        ``optax.inject_hyperparams(adamp, static_args="unit_axis")``.
 
     Returns:
       A transformation whose `update` needs `params`.

@@ -5,6 +5,8 @@ arXiv:2108.05839. Our reading, in this order: a constant free phase, a linear wa
 step.
 """
 
+from numbers import Integral
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -100,5 +102,7 @@ def three_phase_schedule(
 
 def _check_longer(total_steps: Number, before: Number, name: str) -> None:
     check_positive(total_steps=total_steps)
+    if isinstance(total_steps, Integral) and total_steps >= 2**31:  # a count of steps is an int32
+        raise ValueError(f"total_steps must be < 2**31, got {total_steps}")
     if not isinstance(total_steps, Tracer) and not isinstance(before, Tracer) and not total_steps > before:
         raise ValueError(f"total_steps must be > {name} = {before}, got {total_steps}")

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import optax
 from jax import lax
+from jax.core import Tracer
 from jax.tree_util import GetAttrKey, keystr, tree_leaves_with_path, tree_map_with_path
 
 Mask = Any | Callable[[Any], Any]
@@ -69,6 +70,8 @@ def inner_product(x: jax.Array, y: jax.Array, unit_axis: int | None = None) -> j
     products = jnp.real(x.astype(dtype) * jnp.conj(y.astype(dtype)))
     if unit_axis is None:
         return jnp.sum(products)
+    if isinstance(unit_axis, Tracer):
+        raise ValueError(f"unit_axis must be a Python int, got {unit_axis}: in inject_hyperparams it is a static_args")
     if not hasattr(unit_axis, "__index__") or not -x.ndim <= unit_axis < x.ndim:
         raise ValueError(f"unit_axis must be an axis of every constrained leaf, got {unit_axis!r} for shape {x.shape}")
     unit = range(x.ndim)[unit_axis]
@@ -174,7 +177,8 @@ def largest_drift(spheres: Spheres) -> jax.Array:
     largest = jnp.zeros([], jnp.float32)
     for name, held in spheres.held.items():
         ratio = jnp.sqrt(spheres.square[name]) / _non_zero(spheres.radius[name])
-        largest = jnp.maximum(largest, jnp.max(jnp.where(held, jnp.abs(ratio - 1.0), 0.0)).astype(jnp.float32))
+        drift = jnp.max(jnp.where(held, jnp.abs(ratio - 1.0), 0.0), initial=0.0)
+        largest = jnp.maximum(largest, drift.astype(jnp.float32))
     return largest
 
 

@@ -35,6 +35,8 @@ def reset(inner_state: Any, fresh: Any, is_switch: jax.Array) -> Any:
         return hasattr(node, "_fields")
 
     def choose(new, old):
+        if old is None:  # a momentum whose gradient is missing, in Optax
+            return None
         if not is_state(new):
             return jnp.where(is_switch, new, old)
         if set(new._fields) <= {"count", "rng_key"}:  # as in Optax's ScaleByScheduleState and AddNoiseState

@@ -71,6 +71,13 @@ def test_moments_of_some_leaves_only(at_switch):
         optax.masked(INNER, is_conv), optax.masked(optax.scale(-0.01), {k: not v for k, v in is_conv.items()})
     )
     assert holds_norms(lawn(inner, free_steps=FREE, at_switch=at_switch))
+    # Adam knows leaves one by one: those that it has move as where it has all.
+    found, _ = toy.run(lawn(inner, free_steps=FREE, at_switch=at_switch), steps=STEPS)
+    alone, _ = toy.run(lawn(INNER, free_steps=FREE, at_switch=at_switch), steps=STEPS)
+    kept, _ = toy.run(LAWN, steps=STEPS)
+    for name in (name for name in toy.PARAMS if is_conv[name]):
+        np.testing.assert_allclose(found[name], alone[name], rtol=1e-6, atol=1e-6)
+    assert np.abs(found["conv/kernel"][-1] - kept["conv/kernel"][-1]).max() > 1e-3
 
 
 def test_inject_hyperparams():
@@ -170,8 +177,43 @@ def test_inner_gets_extra_args():
     toy.assert_equal(updates, jax.tree.map(lambda g: -2.0 * g, toy.PARAMS))
 
 
+def test_float32_parameters_are_held_under_gradients_of_bfloat16():
+    """Gradients of a rounded copy: updates have the parameters' precision, or norms could not be held to 1e-6."""
+
+    def gradients(params, step):
+        rounded = jax.tree.map(lambda w: w.astype(jnp.bfloat16), params)
+        return jax.tree.map(lambda g: g.astype(jnp.bfloat16), toy.gradients(rounded, step))
+
+    for make in (adam_lawn, sgd_lawn, lamb_lawn):
+        trajectory, state = toy.run(make(0.03, FREE), steps=100, gradients=gradients)
+        assert state.drift < 1e-6
+        for name in toy.KERNELS:
+            norms = [toy.norm64(w) for w in trajectory[name][FREE - 1 :]]
+            np.testing.assert_allclose(norms, norms[0], rtol=1e-6)
+    for make in (adam, adamp):
+        updates, _ = make(0.1).update(gradients(toy.PARAMS, 0), make(0.1).init(toy.PARAMS), toy.PARAMS)
+        assert {leaf.dtype for leaf in jax.tree.leaves(updates)} == {jnp.dtype("float32")}
+
+
+def test_free_for_ever_with_weight_decay():
+    """More steps than an int32 counts."""
+    for steps in (10**10, np.int64(2**32)):
+        found, _ = toy.run(sgd_lawn(0.01, steps, weight_decay=0.1), steps=STEPS)
+        expected, _ = toy.run(optax.chain(optax.add_decayed_weights(0.1), optax.sgd(0.01, 0.9)), steps=STEPS)
+        toy.assert_close(found, expected)
+
+
 @pytest.mark.parametrize("free_steps", [0, 5])
-@pytest.mark.parametrize("make", [partial(lawn, optax.sgd(0.1)), partial(adam_lawn, 0.1)])
+@pytest.mark.parametrize(
+    "make",
+    [
+        partial(lawn, optax.sgd(0.1)),
+        partial(adam_lawn, 0.1),
+        partial(sgd_lawn, 0.1, weight_decay=0.1),
+        lambda free_steps: adamp(0.1, nesterov=True),
+        partial(lawn, optax.sgd(0.1, 0.9), at_switch="reset"),
+    ],
+)
 def test_missing_gradients_stay_missing(make, free_steps):
     """Their moments wait, and the others' updates are what they are without the leaf."""
     optimizer = make(free_steps=free_steps)
@@ -182,5 +224,6 @@ def test_missing_gradients_stay_missing(make, free_steps):
     expected, _ = optimizer.update(rest, optimizer.init(rest), rest)
     for name in rest:
         np.testing.assert_array_equal(updates[name], expected[name])
-    _, state = optimizer.update(toy.PARAMS, state, toy.PARAMS)
+    for _ in range(6):
+        _, state = optimizer.update(missing, state, toy.PARAMS)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))

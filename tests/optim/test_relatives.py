@@ -132,3 +132,27 @@ def test_adamp_composes():
     trajectory, _ = toy.run(optimizer, steps=10)
     expected, _ = toy.run(adamp(0.03), steps=10)
     toy.assert_close(trajectory, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("make", [adamp, lambda rate, unit_axis=-1: fixed_norm(adam(rate), unit_axis=unit_axis)])
+def test_an_axis_is_no_number_to_inject(make):
+    """Optax takes every int for one; under jit it would be traced."""
+    optimizer = optax.inject_hyperparams(make)(0.03)
+    with pytest.raises(
+        ValueError, match=r"unit_axis must be a Python int, got .*: in inject_hyperparams it is a static"
+    ):
+        toy.run(optimizer, steps=1)
+
+
+def test_complex_and_empty_leaves():
+    """Where nothing is projected, AdamP is Adam."""
+    params = {"w": jnp.array([1 + 2j, 3 - 1j]), "empty": jnp.zeros((3, 0))}
+    gradients = {"w": jnp.array([1j, 1 + 1j]), "empty": jnp.zeros((3, 0))}
+    for make in (adam(0.1), adamp(0.1)):
+        updates, _ = make.update(gradients, make.init(params), params)
+        # The first step is along the gradient, of the learning rate's length, whatever the gradient's.
+        np.testing.assert_allclose(updates["w"], -0.1 * gradients["w"] / np.abs(gradients["w"]), rtol=1e-5)
+        assert updates["empty"].shape == (3, 0)
+    optimizer = fixed_norm(adam(0.1), mask={"w": False, "empty": True}, unit_axis=-1)
+    updates, state = optimizer.update(gradients, optimizer.init(params), params)
+    assert (updates["empty"].shape, state.drift) == ((3, 0), 0)
