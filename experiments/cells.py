@@ -101,8 +101,8 @@ def starting_point(protocol: str, epochs: int, optimizer: str, batch_size: int, 
     """The centre of a cell's tuning grid.
 
     Alpha follows the square root rule, alpha(B) = alpha(B0) sqrt(B / B0) (Krizhevsky 2014,
-    arXiv:1404.5997, for SGD; Malladi et al. 2022, arXiv:2205.10287, for Adam), and the phases keep their share of the
-    epochs.
+    arXiv:1404.5997, for SGD; Malladi et al. 2022, arXiv:2205.10287, for Adam). The phases keep their share of the
+    epochs; on a laptop their length, where that fits, as the cells have it that were tuned.
 
     Args:
       protocol: A name in `PROTOCOLS`.
@@ -118,7 +118,8 @@ def starting_point(protocol: str, epochs: int, optimizer: str, batch_size: int, 
     start, usual_batch, usual_epochs = (_AT_50[optimizer], 50, 20) if laptop else (_AT_256[optimizer], 256, 300)
     if image_size is not None and not laptop:
         start, usual_epochs = _AT_256_PHOTOGRAPHS[optimizer], 90
-    h, share = start.hyperparameters, epochs / usual_epochs
+    h = start.hyperparameters
+    share = 1.0 if laptop and h.free_epochs + h.warmup_epochs < epochs else epochs / usual_epochs
     scaled = replace(
         h,
         alpha=float(f"{h.alpha * sqrt(batch_size / usual_batch):.3g}"),

@@ -147,6 +147,13 @@ def batch_sizes(arguments: argparse.Namespace, dataset: str, scale: str) -> tupl
     return tuple(int(number) for number in numbers)
 
 
+def check_arguments(arguments: argparse.Namespace) -> None:
+    """Raises ConfigError for what is wrong whatever the data set turns out to be."""
+    # Which batches a microbatch must divide is known where they are given.
+    known = arguments if arguments.batch_size else argparse.Namespace(**(vars(arguments) | {"microbatch": None}))
+    make_configs(known, arguments.dataset, Protocol("unknown", 10**9, 1, epochs=10**6, schedule="phases"))
+
+
 def main() -> None:
     """Trains the cells, prints the paper's table beside ours, draws the figures."""
     arguments = parse_arguments()
@@ -154,9 +161,7 @@ def main() -> None:
     execution = make_execution(arguments)
     execution.prepare()
     # Everything that can be refused is refused before the heavy imports; from here on it takes seconds.
-    # Which batches a microbatch must divide is known where they are given.
-    known = arguments if arguments.batch_size else argparse.Namespace(**(vars(arguments) | {"microbatch": None}))
-    make_configs(known, arguments.dataset, Protocol("unknown", 10**9, 1, epochs=10**6, schedule="phases"))
+    check_arguments(arguments)
 
     from rich.console import Console
 

@@ -150,6 +150,12 @@ def report(results: Path) -> None:
     print_figures(console, draw(results))
 
 
+def check_arguments(arguments: argparse.Namespace) -> None:
+    """Raises ConfigError for what is wrong whatever the data set turns out to be."""
+    unknown = Protocol("unknown", 1, 1, batch_size=1, epochs=10**6)
+    make_configs(arguments, make_grid(arguments, unknown), arguments.dataset, unknown)
+
+
 def main() -> None:
     """Trains the study, prints its tables, draws its figures."""
     arguments = parse_arguments()
@@ -160,8 +166,7 @@ def main() -> None:
     execution = make_execution(arguments)
     execution.prepare()
     # Everything that can be refused is refused before the heavy imports; from here on it takes seconds.
-    unknown = Protocol("unknown", 1, 1, batch_size=1, epochs=10**6)
-    make_configs(arguments, make_grid(arguments, unknown), arguments.dataset, unknown)
+    check_arguments(arguments)
 
     from rich.console import Console
 

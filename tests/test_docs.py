@@ -123,6 +123,7 @@ def commands():
 def test_a_command_of_a_page_is_accepted(study, options):
     main = import_module(f"experiments.{study}")
     arguments = main.parse_arguments(shlex.split(options))
+    main.check_arguments(arguments)
     if arguments.launcher == "local":
         make_execution(arguments)
 

@@ -61,6 +61,15 @@ def test_alpha_follows_the_square_root_rule_and_phases_keep_their_share():
     assert (short.free_epochs, short.warmup_epochs) == (0.5, 1.0)
 
 
+@pytest.mark.parametrize("epochs", [3, 5, 20, 40])
+def test_batches_of_one_study_have_phases_of_one_length(epochs):
+    """Tuned or not: accuracies are compared between them."""
+    for optimizer in ("adam", "adam_lawn"):
+        found = [cells.cell("lawn-laptop", epochs, optimizer, size).hyperparameters for size in (50, 100, 250)]
+        assert len({(h.free_epochs, h.warmup_epochs) for h in found}) == 1
+        assert found[0].free_epochs + found[0].warmup_epochs < epochs
+
+
 def test_tuning_looks_at_training_images_that_are_not_trained_on():
     protocol = tuning(PROTOCOLS["lawn-paper"], available=50_000)
     assert (protocol.train_images, protocol.test_images, protocol.evaluate_on) == (45_000, 5_000, "validation")
