@@ -50,6 +50,9 @@ class Hyperparameters:
     warmup_epochs: float = 0.0
 
     def __post_init__(self) -> None:
+        for field in fields(self):  # 1 and 1.0 are equal, and so are the names of their runs
+            if isinstance(value := getattr(self, field.name), int):
+                object.__setattr__(self, field.name, float(value))
         if not 0 < self.alpha < math.inf:
             raise ConfigError(f"alpha must be a finite number > 0, got {self.alpha}")
         for name in ("beta1", "beta2"):

@@ -2,45 +2,79 @@
 
 import json
 import math
+from dataclasses import fields, replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from adamlab.config import PROTOCOLS, Protocol, RunConfig, difference
-from adamlab.hyperparameters import MAGNITUDE, PERTURBATION, ConfigError, Hyperparameters
-
-hyperparameters = st.builds(
-    Hyperparameters,
-    alpha=st.floats(1e-10, 1e3),
-    beta1=st.floats(0, 1 - 2**-24),
-    beta2=st.floats(0, 1 - 2**-24),
-    epsilon=st.floats(0, 1e3),
-)
-configs = st.builds(
-    RunConfig,
-    dataset=st.sampled_from(["cifar10", "digits"]),
-    model=st.sampled_from(["plain20", "resnet34"]),
-    protocol=st.sampled_from(list(PROTOCOLS.values())),
-    hyperparameters=hyperparameters,
-    seed=st.integers(0, 2**31 - 1),
-    stem=st.sampled_from([None, "imagenet", "cifar"]),
-)
+from adamlab.hyperparameters import MAGNITUDE, OPTIMIZERS, PERTURBATION, ConfigError, Hyperparameters
 
 
-@given(configs)
+@st.composite
+def configs(draw):
+    """With any of what its optimizer and protocol have; numbers near each other, and whole ones, too."""
+    protocol, optimizer = draw(st.sampled_from(list(PROTOCOLS.values()))), draw(st.sampled_from(list(OPTIMIZERS)))
+    positive = st.one_of(st.floats(1e-10, 1e3), st.integers(1, 3), st.sampled_from([1e-3, 1e-3 * (1 + 1e-9)]))
+    numbers = {
+        "alpha": positive,
+        "beta1": st.floats(0, 1 - 2**-24),
+        "beta2": st.floats(0, 1 - 2**-24),
+        "epsilon": st.floats(0, 1e3),
+        "weight_decay": positive,
+        "free_epochs": st.sampled_from([0, 0.5, 1, 1.0]),
+    }
+    names = [name for name in numbers if name in OPTIMIZERS[optimizer].names]
+    chosen = draw(st.fixed_dictionaries({}, optional={name: numbers[name] for name in names}))
+    if protocol.schedule == "phases":
+        chosen |= draw(st.fixed_dictionaries({}, optional={"warmup_epochs": st.sampled_from([0.5, 1, 1.0])}))
+    return RunConfig(
+        dataset=draw(st.sampled_from(["cifar10", "digits"])),
+        model=draw(st.sampled_from(["plain20", "resnet34"])),
+        protocol=protocol,
+        hyperparameters=replace(OPTIMIZERS[optimizer].defaults, **chosen),
+        seed=draw(st.integers(0, 2**31 - 1)),
+        stem=draw(st.sampled_from([None, "imagenet", "cifar"])),
+        optimizer=optimizer,
+    )
+
+
+@given(configs())
 def test_json_round_trip_is_exact(config):
     assert RunConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
-@given(configs, configs)
+@given(configs(), configs())
 def test_equal_settings_have_equal_names_and_only_they(a, b):
-    assert (a.setting == b.setting) == (a.hyperparameters == b.hyperparameters)
+    """Those of one protocol and so of one study."""
+    b = replace(b, hyperparameters=replace(b.hyperparameters, warmup_epochs=0), protocol=a.protocol)
+    same = (a.optimizer, a.hyperparameters) == (b.optimizer, b.hyperparameters)
+    assert (a.setting == b.setting) == same
 
 
-@given(configs, configs)
+def test_a_whole_number_is_the_same_setting_as_its_float():
+    protocol = PROTOCOLS["lawn-laptop"]
+    configs = [RunConfig("cifar10", "plain20", protocol, Hyperparameters(alpha=x, warmup_epochs=x)) for x in (1, 1.0)]
+    assert configs[0].setting == configs[1].setting == "alpha=1.0,warmup_epochs=1.0"
+
+
+@given(configs(), configs())
 def test_difference_is_empty_only_between_equals(a, b):
     assert (difference(a, b) == "") == (a == b)
+
+
+@given(configs(), st.data())
+def test_each_difference_is_named(config, data):
+    """One entry changed at a time, of all that there are."""
+    other = data.draw(configs())
+    for field in fields(RunConfig):
+        changed = {field.name: getattr(other, field.name)}
+        try:
+            one = replace(config, **changed)
+        except ConfigError:  # not with the rest
+            continue
+        assert (difference(config, one) == "") == (config == one)
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -1.0])

@@ -6,6 +6,7 @@ from math import ceil
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.stats import kstest, uniform
 
 from adamlab.data import pixels
 from tests.data.photos import HUGE, KINDS, jpeg
@@ -65,9 +66,13 @@ def test_crops_have_the_published_areas_ratios_and_places():
     assert max((left + width).max(), (top + height).max()) <= side
     # A square treats both sides alike: log ratio is symmetric about 0, and uniform over +-0.288 has sigma 0.166.
     assert abs(np.log(ratio).mean()) < 5 * 0.166 / draws**0.5
-    # Places are uniform over those that there are: their mean is the middle, with sigma 1/sqrt(12).
-    free = left[width < side] / (side - width[width < side])
-    assert abs(free.mean() - 0.5) < 5 / (12 * len(free)) ** 0.5
+    # Areas are uniform, up to the 3/4 at which every ratio fits; above, some are drawn again.
+    assert kstest(area[area <= 0.75], uniform(0.08, 0.75 - 0.08).cdf).pvalue > 1e-4
+    assert area.max() > 0.95
+    # Places are uniform over those that there are, where pixels are many.
+    for place, part in ((left, width), (top, height)):
+        free = part <= 0.9 * side
+        assert kstest(place[free] / (side - part[free]), uniform.cdf).pvalue > 1e-4
 
 
 @pytest.mark.parametrize("size", [(2000, 10), (10, 2000), (1, 1)])

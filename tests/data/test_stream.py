@@ -108,6 +108,17 @@ def test_order_and_crops_depend_on_seed_and_epoch_alone(dataset):
         assert (hashes(crops[0]) & hashes(crops[1])).total() <= 12
 
 
+def test_no_two_crops_of_an_epoch_are_drawn_alike(dataset, monkeypatch):
+    """Each shows, as its pixels, three numbers of the generator that decides it."""
+
+    def drawn(encoded, size, generator):
+        return np.broadcast_to(generator.integers(0, 256, 3, np.uint8), (size, size, 3))
+
+    monkeypatch.setattr("adamlab.data.stream.random_crop", drawn)
+    images = np.concatenate([joined(training) for training, _ in epochs(Source(plan(dataset, augment=True), 2))])
+    assert len(np.unique(images[:, 0, 0], axis=0)) == len(images) == 2 * 64
+
+
 def test_images_held_out_for_tuning_are_the_last_training_images(dataset, snapshots):
     ((training, evaluation),) = epochs(Source(plan(dataset, train_images=48, held_out=True), 1))
     centres = [center_crop(encoded, SIZE) for encoded, _ in stored(dataset, snapshots, "train")]

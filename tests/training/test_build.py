@@ -15,7 +15,9 @@ from adamlab.data.batches import subset
 from adamlab.hyperparameters import MAGNITUDE, Hyperparameters
 from adamlab.models.layers import Conv, Head
 from adamlab.training import build
+from adamlab.training.feed import make_feed
 from adamlab.training.optimizers import Recipe, traced
+from adamlab.training.parallel import Devices
 from adamlab.training.step import Normalisation
 from tests.training.runs import CONFIG, PROTOCOL, program_and_state
 
@@ -107,5 +109,9 @@ def test_epsilon_stands_where_it_was_asked_for(placement):
 def test_hyperparameters_change_neither_initial_weights_nor_order(digits):
     """Runs are compared in pairs: what differs between two of them comes from the hyperparameter."""
     _, state = program_and_state(digits)
-    _, other = program_and_state(digits, replace(CONFIG, hyperparameters=Hyperparameters(alpha=0.1, beta1=0.5)))
+    changed = replace(CONFIG, hyperparameters=Hyperparameters(alpha=0.1, beta1=0.5))
+    _, other = program_and_state(digits, changed)
     jax.tree.map(np.testing.assert_array_equal, state.params, other.params)
+    feeds = [make_feed(digits, [config], Devices()) for config in (CONFIG, changed)]
+    first, second = ([chunk.indices for chunk in feed.chunks(2, 0)] for feed in feeds)
+    np.testing.assert_array_equal(first, second)
