@@ -6,6 +6,7 @@ Optax's. `training/optimizers.py` maps the one to the other.
 
 import math
 from dataclasses import dataclass, fields, replace
+from numbers import Real
 from typing import NamedTuple
 
 
@@ -51,7 +52,7 @@ class Hyperparameters:
 
     def __post_init__(self) -> None:
         for field in fields(self):  # 1 and 1.0 are equal, and so are the names of their runs
-            if isinstance(value := getattr(self, field.name), int):
+            if isinstance(value := getattr(self, field.name), Real):
                 object.__setattr__(self, field.name, float(value))
         if not 0 < self.alpha < math.inf:
             raise ConfigError(f"alpha must be a finite number > 0, got {self.alpha}")

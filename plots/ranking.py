@@ -160,8 +160,8 @@ def index_rows(found: dict[str, Curve]) -> list[list[str]]:
 
 def _shares(found: dict[str, Curve]) -> dict[str, str]:
     """Of the effects of all, on the seeds that all have; one by itself has no share."""
-    common = set.intersection(*(set(curve.seeds) for curve in found.values()))
-    if not common or len(found) == 1:
+    common = set.intersection(*(set(curve.seeds) for curve in found.values())) if len(found) > 1 else set()
+    if not common:
         return dict.fromkeys(found, "-")
     losses = {name: curve.losses[:, np.isin(curve.seeds, list(common))] for name, curve in found.items()}
     return {name: f"{share:.0%}" for name, share in main_effect_shares(losses).items()}

@@ -129,6 +129,7 @@ def test_values_without_the_default_are_not_ranked_and_that_is_said(tmp_path):
     runs = records.read_runs(tmp_path)
     assert curves_of(runs, "plain20", "adam", "train_loss") == {}
     assert left_out(runs, "plain20", "adam") == ["plain20, Adam: without alpha, whose default 0.001 was not trained"]
+    assert numbers.indices(runs, "plain20", "adam", "train_loss").rows == []
 
 
 def test_shares_are_of_the_seeds_that_all_have(tmp_path):
