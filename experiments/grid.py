@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
-from adamlab import records
+from adamlab import recording, records
 from adamlab.config import RunConfig
 from adamlab.data import Dataset, StreamDataset
 from adamlab.files import make_folder
@@ -64,7 +64,7 @@ def run_grid(
     if leads():  # refuses what is another's before anything is trained
         for config, folder in folders.items():
             records.find_run(folder, config)
-        records.check_comparable(out, configs)
+        recording.check_comparable(out, configs)
     if engine is not None:
         _launch(engine, folders, dataset, out, display, execution)
         return

@@ -5,7 +5,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
-from adamlab import records
+from adamlab import recording, records
 from adamlab.command import Terminated, postponed
 from adamlab.config import RunConfig
 from adamlab.data import Dataset
@@ -47,14 +47,14 @@ def run_together(
             except Held as held:
                 display.held(config, str(held))
                 continue
-            run = records.open_run(folder, config, origin, display.warn)
+            run = recording.open_run(folder, config, origin, display.warn)
             if run.outcome is not None:  # the process that had it before has finished it meanwhile
                 display.skip(config)
                 shutil.rmtree(folder / "checkpoint", ignore_errors=True)
                 continue
             checkpoints = Checkpoints(folder / "checkpoint", checkpoint_minutes, display.warn)
             position = checkpoints.find(config, len(run.epochs))
-            records.resume(folder, position.epochs, origin, anew=position == Position())
+            recording.resume(folder, position.epochs, origin, anew=position == Position())
             steps = position.epochs, len(position.losses)
             waiting.setdefault(steps, []).append((run, checkpoints, position))
         for alike in waiting.values():
@@ -82,7 +82,7 @@ def _train_held(
     configs = [run.config for run in runs]
 
     def end(place: int, outcome: dict[str, Any]) -> None:
-        records.append(runs[place].folder, outcome)
+        recording.append(runs[place].folder, outcome)
         display.end(configs[place], outcome)
         checkpoints[place].delete()
 
@@ -96,7 +96,7 @@ def _train_held(
                     going.remove(place)
                     end(place, {"outcome": "diverged", "epoch": result.epoch, "step": result.step})
                 else:
-                    records.append(runs[place].folder, result)
+                    recording.append(runs[place].folder, result)
                     display.epoch(configs[place], result)
             for place in sorted(going):
                 end(place, {"outcome": "finished"})

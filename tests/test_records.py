@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import pytest
 
-from adamlab import records
+from adamlab import recording, records
 from adamlab.config import PROTOCOLS, RunConfig
 from adamlab.files import Held, hold, seal, unseal
 from adamlab.hyperparameters import Hyperparameters
@@ -27,14 +27,14 @@ def epoch(number, loss=1.0):
 @pytest.fixture
 def folder(tmp_path):
     folder = records.run_folder(tmp_path, CONFIG)
-    records.open_run(folder, CONFIG, {"commit": "abc"})
+    recording.open_run(folder, CONFIG, {"commit": "abc"})
     return folder
 
 
 def test_what_is_written_is_what_is_read(folder):
     loss = 0.1 + 0.2  # 0.30000000000000004: every digit is kept
-    records.append(folder, epoch(1, loss))
-    records.append(folder, {"outcome": "finished"})
+    recording.append(folder, epoch(1, loss))
+    recording.append(folder, {"outcome": "finished"})
     run = records.read_run(folder)
     assert run.config == CONFIG
     assert run.provenance == {"commit": "abc"}
@@ -43,33 +43,33 @@ def test_what_is_written_is_what_is_read(folder):
 
 
 def test_a_torn_line_ends_the_reading_and_is_dropped(folder):
-    records.append(folder, epoch(1))
+    recording.append(folder, epoch(1))
     with open(folder / "metrics.jsonl", "a") as file:
         file.write('{"epoch": 2, "train_lo')  # a crash in the middle of a write
     assert records.read_run(folder).epochs == [epoch(1)]
-    records.resume(folder, 1, {"commit": "abc"}, anew=False)
-    records.append(folder, epoch(2))
+    recording.resume(folder, 1, {"commit": "abc"}, anew=False)
+    recording.append(folder, epoch(2))
     assert records.read_run(folder).epochs == [epoch(1), epoch(2)]
 
 
 def test_resuming_drops_what_comes_after(folder):
     before = (folder / "config.json").read_bytes()
     for number in (1, 2, 3):
-        records.append(folder, epoch(number))
-    records.resume(folder, 2, {"commit": "abc"}, anew=False)
+        recording.append(folder, epoch(number))
+    recording.resume(folder, 2, {"commit": "abc"}, anew=False)
     assert records.read_run(folder).epochs == [epoch(1), epoch(2)]
     assert (folder / "config.json").read_bytes() == before
 
 
 def test_a_run_says_all_that_trained_it(folder):
     """And nothing of which nothing is kept."""
-    records.append(folder, epoch(1))
+    recording.append(folder, epoch(1))
     for commit in ("def", "def", "abc"):
-        records.resume(folder, 1, {"commit": commit}, anew=False)
+        recording.resume(folder, 1, {"commit": commit}, anew=False)
     run = records.read_run(folder)
     assert (run.provenance, run.continued) == ({"commit": "abc"}, [{"commit": "def"}, {"commit": "abc"}])
     assert run.epochs == [epoch(1)]
-    records.resume(folder, 0, {"commit": "ghi"}, anew=True)
+    recording.resume(folder, 0, {"commit": "ghi"}, anew=True)
     run = records.read_run(folder)
     assert (run.config, run.provenance, run.continued, run.epochs) == (CONFIG, {"commit": "ghi"}, [], [])
 
@@ -78,14 +78,14 @@ def test_another_configuration_is_refused_and_left_alone(folder):
     before = (folder / "config.json").read_bytes()
     other = replace(CONFIG, protocol=replace(CONFIG.protocol, epochs=7))
     with pytest.raises(RecordsError, match=r"another configuration \(epochs 7 here, 2 there\); choose another --out"):
-        records.open_run(folder, other, {})
+        recording.open_run(folder, other, {})
     assert (folder / "config.json").read_bytes() == before
 
 
 def test_a_run_killed_before_its_configuration_was_written_begins_without_a_trace(tmp_path):
     (tmp_path / "metrics.jsonl").touch()
     warnings = []
-    run = records.open_run(tmp_path, CONFIG, {"commit": "abc"}, warnings.append)
+    run = recording.open_run(tmp_path, CONFIG, {"commit": "abc"}, warnings.append)
     assert (run.epochs, run.outcome, warnings) == ([], None, [])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "metrics.jsonl"]
 
@@ -110,7 +110,11 @@ def test_an_intact_record_of_another_version_is_refused_and_left_alone(folder):
     content["config"]["momentum"] = 0.9
     (folder / "config.json").write_text(json.dumps(seal(content)))
     before = sorted((path.name, path.read_bytes()) for path in folder.iterdir())
-    for attempt in (records.read_run, lambda f: records.find_run(f, CONFIG), lambda f: records.open_run(f, CONFIG, {})):
+    for attempt in (
+        records.read_run,
+        lambda f: records.find_run(f, CONFIG),
+        lambda f: recording.open_run(f, CONFIG, {}),
+    ):
         with pytest.raises(RecordsError, match=r"config.json is of another version of this program .*momentum"):
             attempt(folder)
     assert sorted((path.name, path.read_bytes()) for path in folder.iterdir()) == before
@@ -129,20 +133,20 @@ def test_an_intact_record_of_another_version_is_refused_and_left_alone(folder):
 def test_a_study_takes_what_a_figure_may_draw_together(folder, tmp_path, change, said):
     other = replace(CONFIG, hyperparameters=replace(CONFIG.hyperparameters, alpha=0.5), **change)
     if said is None:
-        records.check_comparable(tmp_path, [other])
+        recording.check_comparable(tmp_path, [other])
     else:
         with pytest.raises(RecordsError, match=rf"digits-smoke/plain20 holds other runs \({said}\)"):
-            records.check_comparable(tmp_path, [other])
+            recording.check_comparable(tmp_path, [other])
 
 
 def test_a_study_of_batch_sizes_may_cut_a_batch_and_leave_another_whole(tmp_path):
     small = RunConfig("digits", "plain20", replace(PROTOCOLS["lawn-smoke"], batch_size=50))
     large = replace(small, protocol=replace(small.protocol, batch_size=100), microbatch=50)
-    records.open_run(records.run_folder(tmp_path, small), small, {})
-    records.check_comparable(tmp_path, [large])
-    records.check_comparable(tmp_path, [large, small])
+    recording.open_run(records.run_folder(tmp_path, small), small, {})
+    recording.check_comparable(tmp_path, [large])
+    recording.check_comparable(tmp_path, [large, small])
     with pytest.raises(RecordsError, match=r"holds other runs \(norm_group 25 here, None there\)"):
-        records.check_comparable(tmp_path, [large, replace(small, norm_group=25)])
+        recording.check_comparable(tmp_path, [large, replace(small, norm_group=25)])
 
 
 def test_what_cannot_be_read_is_one_line(folder):
@@ -157,12 +161,12 @@ def test_load_gives_one_row_per_run_and_epoch(tmp_path):
     for hyperparameters in settings:
         config = replace(CONFIG, hyperparameters=hyperparameters)
         folder = records.run_folder(tmp_path, config)
-        records.open_run(folder, config, {})
+        recording.open_run(folder, config, {})
         if hyperparameters.alpha == 0.1:  # diverged in its first epoch: no record, and still a row
-            records.append(folder, {"outcome": "diverged", "epoch": 1, "step": 3})
+            recording.append(folder, {"outcome": "diverged", "epoch": 1, "step": 3})
         else:
-            records.append(folder, epoch(1))
-            records.append(folder, epoch(2))
+            recording.append(folder, epoch(1))
+            recording.append(folder, epoch(2))
     table = records.load(tmp_path)
     assert len(table) == 2 + 1 + 2
     assert dict(table.groupby("setting")["outcome"].first()) == {
@@ -182,7 +186,7 @@ def test_no_runs_is_an_error_that_names_the_folder(tmp_path):
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RecordsError, match=r"cannot write results to .*file.*: Not a directory"):
-        records.open_run(tmp_path / "file" / "run", CONFIG, {})
+        recording.open_run(tmp_path / "file" / "run", CONFIG, {})
 
 
 def test_provenance_names_commit_versions_and_device():
@@ -197,7 +201,7 @@ def test_provenance_names_commit_versions_and_device():
 
 def test_reading_records_does_not_import_jax(folder):
     code = f"import sys, adamlab.records as r; r.load({str(folder)!r}); sys.exit('jax' in sys.modules)"
-    records.append(folder, epoch(1))
+    recording.append(folder, epoch(1))
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
 
 

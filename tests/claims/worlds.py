@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
-from adamlab import records
+from adamlab import recording, records
 from adamlab.config import PROTOCOLS, RunConfig
 from adamlab.hyperparameters import OPTIMIZERS, PERTURBATION, Hyperparameters, grid_of
 from adamlab.records import Run
@@ -20,9 +20,9 @@ def write_run(out: Path, config: RunConfig, epochs: list[dict], outcome: str = "
     """A run's folder, as training leaves it. Nobody waits for the disk."""
     folder = records.run_folder(out, config)
     with patch("os.fsync"):
-        records.open_run(folder, config, provenance or {})
+        recording.open_run(folder, config, provenance or {})
         for line in [*epochs, {"outcome": outcome}]:
-            records.append(folder, line)
+            recording.append(folder, line)
     return records.read_run(folder)
 
 

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from adamlab import records
+from adamlab import recording, records
 from adamlab.command import Terminated, postponed, run_main
 from adamlab.files import hold
 from tests.experiments.processes import LONGER, SMALL, finish, start, wait_for_lines
@@ -45,7 +45,7 @@ def test_preemption_leaves_a_checkpoint_and_says_how_to_continue(longer, tmp_pat
     assert "Traceback" not in errors
     stopped = next(run for run in records.read_runs(tmp_path) if not run.outcome)
     elsewhere = {"device": "8 x elsewhere"}
-    records.resume(stopped.folder, len(stopped.epochs), elsewhere, anew=True)
+    recording.resume(stopped.folder, len(stopped.epochs), elsewhere, anew=True)
     status, output, _ = finish([*LONGER, f"--out={tmp_path}"])
     assert status == 0
     assert "continued after" in output

@@ -10,7 +10,7 @@ from statistics import mean, stdev
 import pytest
 from rich.console import Console
 
-from adamlab import records
+from adamlab import recording, records
 from adamlab.config import PROTOCOLS, RunConfig, tuning
 from adamlab.hyperparameters import OPTIMIZERS, Hyperparameters
 from experiments import cell_tables, cells, large_batch, options
@@ -157,11 +157,11 @@ def test_the_table_shows_the_records(study):
 
 def write_run(out, config, accuracies, outcome="finished"):
     folder = records.run_folder(out, config)
-    records.open_run(folder, config, {})
+    recording.open_run(folder, config, {})
     for epoch, accuracy in enumerate(accuracies, start=1):
         record = {"epoch": epoch, "train_loss": 1.0, "test_loss": 2.0, "test_accuracy": accuracy}
-        records.append(folder, record)
-    records.append(folder, {"outcome": outcome})
+        recording.append(folder, record)
+    recording.append(folder, {"outcome": outcome})
 
 
 def printed(function, *arguments):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from adamlab import records
+from adamlab import recording, records
 from adamlab.config import Protocol, RunConfig
 from adamlab.hyperparameters import OPTIMIZERS
 from plots.large_batch import compose
@@ -45,14 +45,14 @@ def write_run(out: Path, optimizer: str, batch_size: int, accuracy=0.5, outcome=
         **run,
     )
     folder = records.run_folder(out, config)
-    records.open_run(folder, config, {})
+    recording.open_run(folder, config, {})
     epochs = 4 if outcome == "finished" else 2
     for epoch in range(1, epochs + 1):
         final = accuracy if epoch == 4 else 0.01
         record = {"epoch": epoch, "train_loss": 1 / epoch, "test_loss": 1 + final, "test_accuracy": final}
-        records.append(folder, record | (TRACE | traces[epoch - 1] if traces else {}))
+        recording.append(folder, record | (TRACE | traces[epoch - 1] if traces else {}))
     if outcome:
-        records.append(folder, {"outcome": outcome})
+        recording.append(folder, {"outcome": outcome})
     return config
 
 

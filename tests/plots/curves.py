@@ -3,7 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-from adamlab import records
+from adamlab import recording, records
 from adamlab.config import Protocol, RunConfig
 from adamlab.hyperparameters import MAGNITUDE, OPTIMIZERS, Hyperparameters
 
@@ -19,12 +19,14 @@ def write_run(out: Path, losses=LOSSES, outcome="finished", *, model="plain20", 
     defaults = OPTIMIZERS[changed.get("optimizer", "adam")].defaults
     config = RunConfig(dataset, model, PROTOCOL, replace(defaults, **hyper), seed, **changed)
     folder = records.run_folder(out, config)
-    if records.open_run(folder, config, {}).outcome:
+    if recording.open_run(folder, config, {}).outcome:
         return  # the default setting, of another grid
     for epoch, loss in enumerate(losses, start=1):
-        records.append(folder, {"epoch": epoch, "train_loss": loss, "test_loss": 10 * loss, "test_accuracy": loss / 10})
+        recording.append(
+            folder, {"epoch": epoch, "train_loss": loss, "test_loss": 10 * loss, "test_accuracy": loss / 10}
+        )
     if outcome:
-        records.append(folder, {"outcome": outcome})
+        recording.append(folder, {"outcome": outcome})
 
 
 def write_grid(out: Path, grid: dict[str, tuple[float, ...]], **options) -> None:
