@@ -137,7 +137,7 @@ CLAIMS = (
     Claim(
         "L7",
         "sections 1 and 2",
-        "Weights and logits grow until loss, gradients and Hessian flatten; with the constraint they do not.",
+        "Weights and logits grow until loss, gradients and Hessian flatten; with the constraint less so.",
         lawn.l7,
     ),
     Claim("L8", "section 3.2", "LAMB-LAWN reaches a very high accuracy at batch 16,000.", lawn.l8),

@@ -124,6 +124,11 @@ class Number:
         """Of the samples; NaN without any."""
         return float(np.mean(self.samples)) if self.samples else math.nan
 
+    @property
+    def error(self) -> float:
+        """The chance of an interval that misses: the best of c settings has c."""
+        return (1 - LEVEL) / self.choices
+
     def interval(self, level: float = LEVEL) -> Region:
         """Student's confidence interval of the mean; without ends for a single sample.
 
@@ -149,11 +154,10 @@ class Number:
         """`holds`, `fails`, `open` or `missing`, as one of so many numbers of a claim."""
         if not self.samples:
             return "missing"
-        error = (1 - LEVEL) / self.choices
-        low, high = self.interval(1 - error)
+        low, high = self.interval(1 - self.error)
         if len(self.samples) > 1 and self.region[0] < low and high < self.region[1]:
             return "holds"
-        low, high = self.interval(1 - error / numbers)
+        low, high = self.interval(1 - self.error / numbers)
         return "fails" if low > self.region[1] or high < self.region[0] else "open"
 
 

@@ -44,7 +44,8 @@ def _log_clipped(losses: float | list[float], run: Run) -> Floats:
 def curve_factor(run: Run, base: Run) -> float:
     """How far a training curve is above another on a logarithmic axis: the mean over epochs, the logarithm of a factor.
 
-    NaN where both runs diverged: they end like a guess and like each other, and say nothing of a hyperparameter.
+    Where one of the two diverged, the end of the curves alone: after many good epochs a mean would hide it. NaN where
+    both did: they end like a guess and like each other, and say nothing of a hyperparameter.
     """
     return float(np.mean(_gaps(run, base)))
 
@@ -55,7 +56,10 @@ def curve_distance(run: Run, base: Run) -> float:
 
 
 def _gaps(run: Run, base: Run) -> Floats:
-    return training_curve(run) - training_curve(base) if _any_finished(run, base) else np.full(1, math.nan)
+    if not _any_finished(run, base):
+        return np.full(1, math.nan)
+    gaps = training_curve(run) - training_curve(base)
+    return gaps if run.ending == base.ending else gaps[-1:]
 
 
 def gap(metric: Callable[[Run], float], *runs: Run) -> float:
@@ -83,3 +87,8 @@ def test_loss(run: Run) -> float:
 def accuracy(run: Run) -> float:
     """Test accuracy after the last epoch, in percent; a guess's where the run diverged."""
     return 100 * run.epochs[-1]["test_accuracy"] if run.ending == "finished" else 100 / classes(run)
+
+
+def accuracy_gap(*runs: Run) -> float:
+    """As `gap` of accuracies; NaN where none of the runs is twice as good as a guess, since all guesses are equal."""
+    return gap(accuracy, *runs) if any(accuracy(run) > 200 / classes(run) for run in runs) else math.nan

@@ -223,6 +223,26 @@ def test_at_the_papers_protocol_all_of_its_batch_sizes_are_asked_for(tmp_path):
     assert describe(decisive(judgement)) == "Adam-LAWN - Adam, batch 4,000: accuracy: not run; claimed: above 0 points"
 
 
+def test_at_the_papers_protocol_lamb_lawn_is_judged_where_the_paper_has_it(tmp_path):
+    runs = []
+    for optimizer in ("adam", "adam_lawn", "lamb_lawn"):
+        protocol = replace(PROTOCOLS["lawn-paper"], batch_size=10_000)
+        config = RunConfig("cifar10", "vgg19", protocol, OPTIMIZERS[optimizer].defaults, optimizer=optimizer)
+        runs.append(write_run(tmp_path, config, [], "diverged"))
+    assert lawn.l8(split("lawn", runs)[0])[0].why == "the paper has it on ImageNet"
+
+
+def test_of_several_lines_of_free_phases_the_longest_are_counted(tmp_path):
+    """With E_free 2 and 10; another alpha with both, a third with one of them."""
+    line = {("adam_lawn", False): 93.9, ("adam_lawn", False, 10.0): 93.7}
+    runs = gupta(tmp_path / "0", only=line)
+    for place, (alpha, cells) in enumerate(((3e-3, line), (1e-2, [("adam_lawn", False)])), start=1):
+        for run in gupta(tmp_path / str(place), only=cells):
+            hyper = replace(run.config.hyperparameters, alpha=alpha)
+            runs.append(replace(run, config=replace(run.config, hyperparameters=hyper)))
+    assert [number.choices for number in lawn.l6(split("lawn", runs)[0])] == [2]
+
+
 def test_of_several_settings_of_a_cell_most_seeds_count_then_accuracy(tmp_path):
     """A sweep of E_free with one lucky seed does not displace the cell."""
     lucky = gupta(tmp_path / "lucky", {("adam_lawn", False, 10.0): 99.0}, seeds=(0,), only=[("adam_lawn", False, 10.0)])

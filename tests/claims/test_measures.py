@@ -23,6 +23,17 @@ def test_a_run_that_diverged_counts_as_a_guess(tmp_path):
     np.testing.assert_allclose(measures.test_curve(at_once), np.log([math.log(10)] * 15))
 
 
+def test_guesses_are_no_evidence_of_equal_accuracies(tmp_path):
+    def run(name, accuracy):
+        epoch = {"epoch": 1, "train_loss": 2.3, "test_loss": 2.3, "test_accuracy": accuracy}
+        return write_run(tmp_path / name, RunConfig("cifar10", "plain20", PROTOCOLS["paper"]), [epoch])
+
+    guess, bad, good = run("guess", 0.1), run("bad", 0.19), run("good", 0.5)
+    assert measures.accuracy_gap(good, guess) == pytest.approx(40)
+    assert measures.accuracy_gap(guess, good) == pytest.approx(-40)
+    assert math.isnan(measures.accuracy_gap(bad, guess))
+
+
 def test_curves_that_cross_are_apart_and_two_that_diverged_say_nothing(tmp_path):
     def run(name, losses, outcome="finished"):
         both = [{"train_loss": loss, "test_loss": loss, "test_accuracy": 0.3} for loss in losses]
@@ -35,5 +46,7 @@ def test_curves_that_cross_are_apart_and_two_that_diverged_say_nothing(tmp_path)
     assert measures.curve_distance(crossing, base) == pytest.approx(math.log(3))
     one, other = run("one", [], "diverged"), run("other", [0.3], "diverged")
     assert measures.curve_distance(one, base) == pytest.approx(math.log(math.log(10) / 0.3))
+    late = run("late", [0.3], "diverged")  # as good as any until its end
+    assert measures.curve_distance(late, base) == measures.curve_distance(one, base)
     assert math.isnan(measures.curve_distance(one, other))
     assert math.isnan(measures.curve_factor(one, other))

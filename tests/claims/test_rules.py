@@ -135,6 +135,23 @@ def test_absolute_accuracies_are_judged_at_the_papers_protocol_alone(tmp_path):
     assert not {"S9", "S10"} & set(verdicts(reduced))
 
 
+def test_adam_does_not_close_a_small_gap_by_itself(tmp_path):
+    """Half a point below SGD, as in table 2, is within the point that counts as on par."""
+    small = {("sgd", size): 93.5 for size in (False, True)} | {
+        (optimizer, size): 93.0 for optimizer in ("adam", "adam_lawn") for size in (False, True)
+    }
+    assert verdicts(gupta(tmp_path, small), "L4") != {"L4": "reproduced"}
+
+
+def test_each_batch_size_counts(tmp_path):
+    """One between the smallest and the largest at which Adam-LAWN is worse."""
+    middle = {("adam_lawn", False): 85.0}
+    runs = gupta(tmp_path / "ends") + gupta(
+        tmp_path / "middle", middle, batches=(100, 250), only=[("adam", False), *middle]
+    )
+    assert verdicts(runs, "L1", "L2") == {"L1": "contradicted", "L2": "reproduced"}
+
+
 def test_adamp_falls_behind_on_cifar100(tmp_path):
     at = {("adamp", False): 72.9, ("adamp", True): 71.9, ("adam_lawn", False): 73.0, ("adam_lawn", True): 73.0}
     assert verdicts(gupta(tmp_path / "falls", at, dataset="cifar100", only=at), "L5") == {"L5": "reproduced"}
