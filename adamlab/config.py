@@ -1,10 +1,18 @@
 """What a run is: frozen dataclasses, validated when they are made, that turn into JSON and back."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
+from numbers import Integral
 from typing import Any, Self
 
 from adamlab.hyperparameters import OPTIMIZERS, ConfigError, Hyperparameters, check_names, choose
+
+
+def _check_count(name: str, value: int, low: int) -> None:
+    if not isinstance(value, Integral):
+        raise ConfigError(f"{name} must be a whole number, got {value!r}")
+    if value < low:
+        raise ConfigError(f"{name} must be at least {low}, got {value}")
 
 
 @dataclass(frozen=True)
@@ -23,7 +31,8 @@ class Protocol:
       evaluate_on: `test`, or `validation`: images held out of the training split, for tuning.
 
     Raises:
-      ConfigError: A number is below 1, a batch is larger than the training set, or a word is none of the above.
+      ConfigError: A number is not whole or is below 1, a batch is larger than the training set, or a word is none of
+        the above.
     """
 
     name: str
@@ -38,14 +47,13 @@ class Protocol:
 
     def __post_init__(self) -> None:
         for name in ("train_images", "test_images", "batch_size", "epochs"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, got {getattr(self, name)}")
+            _check_count(name, getattr(self, name), 1)
         if self.batch_size > self.train_images:
             raise ConfigError(
                 f"batch_size must be at most the number of training images, {self.train_images}, got {self.batch_size}"
             )
-        if self.image_size is not None and self.image_size < 1:
-            raise ConfigError(f"image_size must be at least 1, got {self.image_size}")
+        if self.image_size is not None:
+            _check_count("image_size", self.image_size, 1)
         choose("schedule", self.schedule, ("constant", "phases"))
         choose("evaluate_on", self.evaluate_on, ("test", "validation"))
 
@@ -125,7 +133,7 @@ class RunConfig:
 
     Raises:
       ConfigError: A value is none of the above, a batch does not divide, the optimizer lacks a hyperparameter that is
-        set, or the phases are longer than the training.
+        set, or the phases are longer than the training. Data set and model are refused by what loads and makes them.
     """
 
     dataset: str
@@ -149,10 +157,10 @@ class RunConfig:
             choose("downsample", self.downsample, ("last", "first"))
         choose("precision", self.precision, ("float32", "bf16"))
         choose("epsilon_placement", self.epsilon_placement, ("outside", "inside"))
-        if not 0 <= self.seed < 2**31:
-            raise ConfigError(f"seed must be in [0, 2**31), got {self.seed}")
-        if self.trace_every < 0:
-            raise ConfigError(f"trace_every must be at least 0, got {self.trace_every}")
+        _check_count("seed", self.seed, 0)
+        if self.seed >= 2**31:
+            raise ConfigError(f"seed must be below 2**31, got {self.seed}")
+        _check_count("trace_every", self.trace_every, 0)
         check_division(self.protocol.batch_size, self.piece)
         if self.norm_group is not None and (self.norm_group < 1 or self.piece % self.norm_group):
             raise ConfigError(f"norm_group must divide the {self.piece} images seen at once, got {self.norm_group}")
@@ -264,9 +272,3 @@ def flatten(config: dict[str, Any]) -> dict[str, Any]:
         else:
             flat[name] = value
     return flat
-
-
-def override(protocol: Protocol, **numbers: int | None) -> Protocol:
-    """The protocol with those numbers that are not None."""
-    known = {f.name for f in fields(Protocol)}
-    return replace(protocol, **{k: v for k, v in numbers.items() if k in known and v is not None})

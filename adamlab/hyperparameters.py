@@ -51,11 +51,15 @@ class Hyperparameters:
     warmup_epochs: float = 0.0
 
     def __post_init__(self) -> None:
-        for field in fields(self):  # 1 and 1.0 are equal, and so are the names of their runs
-            if isinstance(value := getattr(self, field.name), Real):
-                object.__setattr__(self, field.name, float(value))
+        for field in fields(self):
+            if not isinstance(value := getattr(self, field.name), Real):
+                raise ConfigError(f"{field.name} must be a number, got {value!r}")
+            # 1 and 1.0 are equal, and so are the names of their runs.
+            object.__setattr__(self, field.name, float(value))
         if not 0 < self.alpha < math.inf:
             raise ConfigError(f"alpha must be a finite number > 0, got {self.alpha}")
+        if not 2.0**-126 <= self.alpha < 2.0**127:
+            raise ConfigError(f"alpha must be a number that float32 holds, from 1e-37 to 1e38, got {self.alpha}")
         for name in ("beta1", "beta2"):
             value = getattr(self, name)
             if not 0 <= value < 1 - 2**-25:

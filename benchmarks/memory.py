@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from adamlab import models
-from adamlab.config import PROTOCOLS, RunConfig, check_division, override
+from adamlab.config import PROTOCOLS, RunConfig, check_division
 from adamlab.training.optimizers import Recipe, traced
 from adamlab.training.step import Normalisation, make_init, make_train_step
 
@@ -29,7 +29,7 @@ def measure(net: str, side: int, batch: int, microbatch: int) -> tuple[float, fl
     check_division(batch, microbatch or batch)
     model = models.create(net, 1000 if side >= 128 else 10)
     recipe, shape = Recipe("adam_lawn", "phases"), (side, side, 3)
-    config = RunConfig("none", net, override(PROTOCOLS["lawn-smoke"]), optimizer="adam_lawn")
+    config = RunConfig("none", net, PROTOCOLS["lawn-smoke"], optimizer="adam_lawn")
     step = make_train_step(model, recipe, Normalisation((0.5,) * 3, (0.25,) * 3), pieces=batch // (microbatch or batch))
     state = jax.eval_shape(make_init(model, recipe, shape), jnp.int32(0), traced(config))
     images = {

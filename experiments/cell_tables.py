@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from adamlab.claims.evidence import LARGE_BATCH
+from adamlab.claims.published import set_name
 from adamlab.config import RunConfig
 from adamlab.hyperparameters import OPTIMIZERS
 from adamlab.records import Run, find_run, run_folder
@@ -35,7 +36,7 @@ def print_cells(console: Console, out: Path, configs: Sequence[RunConfig]) -> No
         table.add_column(f"batch {batch_size:,}", justify="right")
     for line in lines:
         table.add_row(_label(line, lines), *(_cell_text(cells.get((line, size), []), dataset) for size in batch_sizes))
-    if (configs[0].model, protocol.shared) != LARGE_BATCH.get(dataset):
+    if (configs[0].model, protocol.shared) != LARGE_BATCH.get(set_name(dataset)):
         trained = "ResNet-50, all of ImageNet and 90" if protocol.image_size else "VGG-19, all of CIFAR and 300"
         table.caption, table.caption_justify = f"The paper's numbers are for {trained} epochs.", "left"
     console.print(table)
@@ -106,5 +107,5 @@ def _cell_text(runs: list[Run], dataset: str) -> str:
     for ending, count in Counter(run.ending for run in runs).items():
         parts += [f"{count} {ending}"] if ending != "finished" else []
     config = runs[0].config
-    published = PAPER.get((dataset, config.optimizer), {}).get(config.protocol.batch_size)
+    published = PAPER.get((set_name(dataset), config.optimizer), {}).get(config.protocol.batch_size)
     return ", ".join(parts + ([f"paper {published:.2f}"] if published else []))

@@ -1,7 +1,8 @@
 """The cells of the LAWN paper's tables: with which hyperparameters we train them.
 
-The paper says which hyperparameters were tuned and not what they came out at (appendix D of arXiv:2108.05839 is not at
-hand). So every number here says where it is from; `python -m experiments.large_batch --tune` looks for better ones.
+The paper says which hyperparameters were tuned, but not the values that tuning chose (appendix D of arXiv:2108.05839
+is not at hand). So every number here says where it is from; `python -m experiments.large_batch --tune` looks for
+better ones, which are then entered in `TUNED`.
 """
 
 from dataclasses import replace
@@ -69,7 +70,8 @@ _AT_256_PHOTOGRAPHS = {
     ),
 }
 
-# On a laptop no optimizer has weight decay, so that Adam and Adam-LAWN differ in one thing.
+# On a laptop Adam has no weight decay, so that it differs from Adam-LAWN in the constraint and, as in the paper, in the
+# schedule: two phases, and three.
 _LAPTOP = {"alpha": 3e-3, "warmup_epochs": 2.0}
 _AT_50 = {
     "adam": Cell(Hyperparameters(**_LAPTOP), "start", "not tuned"),

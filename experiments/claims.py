@@ -9,6 +9,7 @@ inconclusive or not run. Trains nothing. adamlab/claims has the rules. Most were
 docs/claims.md says which were not.
 """
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -93,7 +94,7 @@ def main() -> None:
     published = Path("docs/results")
     results = arguments.results or [published if published.is_dir() else Path("results")]
     for folder in results:
-        if not folder.is_dir():
+        if not os.path.isdir(folder):  # which a name that is too long is not, either
             raise RecordsError(f"no runs below {folder}: it is not a folder")
     judgements = [judgement for name, runs in gather(results).items() for judgement in judge(name, runs, claims)]
     console = Console(highlight=False, soft_wrap=arguments.claim is not None)

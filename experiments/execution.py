@@ -52,17 +52,24 @@ class Execution:
         if self.deterministic:
             make_deterministic()
 
-    def find_devices(self) -> "Devices":
+    def find_devices(self, images: int | None = None) -> "Devices":
         """The devices of this process or job; JAX starts.
+
+        Args:
+          images: That are to be split over them: where no number was asked for, the most that divide these.
 
         Raises:
           ConfigError: There are no such devices, or several for runs that are vmapped.
         """
         import jax
 
+        from adamlab.data.order import largest_divisor
         from adamlab.training.parallel import Devices
 
-        devices = Devices(jax.device_count() if self.devices is None else self.devices, self.spmd)
+        count = jax.device_count() if self.devices is None else self.devices
+        if images is not None and self.devices is None:
+            count = largest_divisor(images, count)
+        devices = Devices(count, self.spmd)
         if self.vmap > 1 and devices.count > 1:
             raise ConfigError(f"--vmap={self.vmap} trains on one device: needs --devices=1, got {devices.count}")
         return devices

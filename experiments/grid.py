@@ -172,7 +172,7 @@ class Task:
             self.execution.prepare()
             keep_compilations()
             dataset = replace(_load(self.execution, self.config.dataset), note=self.note)
-            devices = self.execution.find_devices()
+            devices = self.execution.find_devices(self.config.piece)
             origin = describe(dataset, devices) | {"launcher": self.launcher, "node": platform.node()}
             display = Display(Console(highlight=False, soft_wrap=True))  # into the engine's log
             with display.running([self.config]):

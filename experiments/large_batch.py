@@ -12,14 +12,16 @@ A table at the protocol `paper` takes 300 epochs a cell and wants a GPU. On a CP
 Adam-LAWN, plain20, 2,000 images, batch 50 and 250, 20 epochs; 12 runs, with `--trace=4` (loss flattening, section 2)
 45 minutes on two busy cores of a 2.6 GHz EPYC. docs/results/cifar10-lawn-laptop/README.md says what came out.
 
-The paper gives the epochs, the batch sizes and what was tuned, not what it came out at; experiments/cells.py says where
-each number is from. Trained cells are kept under --out: the same command continues where it was stopped.
+The paper gives the epochs, the batch sizes and what was tuned, but not the values that tuning chose;
+experiments/cells.py says where each number is from. Trained cells are kept under --out: the same command continues
+where it was stopped.
 """
 
 import argparse
 from dataclasses import replace
 from itertools import product
 
+from adamlab.claims.published import set_name
 from adamlab.command import Parser, run_main
 from adamlab.config import Protocol, RunConfig, tuning
 from adamlab.hyperparameters import OPTIMIZERS, ConfigError, Hyperparameters
@@ -52,7 +54,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("--table", type=int, choices=tuple(TABLES), help="the paper's optimizers of that table")
     add("--optimizer", help=f"separated by commas: {', '.join(OPTIMIZERS)} (default: adam,adam_lawn)")
-    add("--batch-size", metavar="N,...", help="images per step, separated by commas (default: the table's)")
+    add("--batch-size", metavar="N,...", help="images per step (default: the table's; of a small protocol two of ours)")
     add("--free-epochs", metavar="E,...", help="lengths of LAWN's free phase, separated by commas")
     add("--weight-decay", metavar="W,...", help="factors, separated by commas, for the optimizers with weight decay")
     add(
@@ -139,7 +141,8 @@ def optimizers(arguments: argparse.Namespace) -> tuple[str, ...]:
 def batch_sizes(arguments: argparse.Namespace, dataset: str, scale: str) -> tuple[int, ...]:
     """The batch sizes that were asked for, by number, by protocol or by table."""
     if arguments.batch_size is None:
-        rows = [(name, optimizer) for name in (dataset, "cifar10") for optimizer in TABLES[arguments.table or 2]]
+        names = (set_name(dataset), "cifar10")
+        rows = [(name, optimizer) for name in names for optimizer in TABLES[arguments.table or 2]]
         return SMALL_BATCH_SIZES.get(scale) or tuple(PAPER[next(row for row in rows if row in PAPER)])
     numbers = split_numbers("--batch-size", arguments.batch_size)
     if not all(number.is_integer() and number >= 1 for number in numbers):

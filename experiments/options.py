@@ -2,15 +2,16 @@
 
 import argparse
 from collections.abc import Callable, Iterable
-from dataclasses import fields
+from dataclasses import fields, replace
 from math import gcd
 from pathlib import Path
 from typing import Any
 
 from adamlab.command import Parser
-from adamlab.config import PHOTOGRAPHS, PROTOCOLS, Protocol, check_division, override
+from adamlab.config import PHOTOGRAPHS, PROTOCOLS, Protocol, check_division
 from adamlab.data import NAMES, Dataset, StreamDataset
 from adamlab.data.batches import check_size
+from adamlab.data.order import largest_divisor
 from adamlab.hyperparameters import ConfigError, choose
 from experiments.execution import Execution
 from experiments.launch import LAUNCHERS, SLURM_PARAMETERS, Engine
@@ -77,7 +78,7 @@ def add_device_options(parser: Parser) -> None:
         "--devices",
         type=int,
         metavar="N",
-        help="how many a batch is split over (default: all, or the most that divide it)",
+        help="how many a batch is split over (default: all, or the most that divide it; with --launcher=ray 1)",
     )
     add("--spmd", choices=("pmap", "shard_map"), default="pmap", help="what maps a step over devices (default: pmap)")
     add(
@@ -152,7 +153,7 @@ def fit_devices(
     if arguments.devices is not None or (engine is None and process_count() > 1):
         return available
     share = gcd(*(min(size, arguments.microbatch or size) for size in batch_sizes))
-    count = max(count for count in range(1, available + 1) if share % count == 0)
+    count = largest_divisor(share, available)
     if count < available:
         say(f"{count} of {available} devices are used, since every batch must divide among them")
     return count
@@ -235,11 +236,11 @@ def choose_protocol(
     streamed = isinstance(dataset, StreamDataset)
     if arguments.image_size is not None and not streamed:
         raise ConfigError(f"--image-size is for photographs, got {dataset.name}")
-    protocol = override(PROTOCOLS[f"{prefix}{name}"], **(PHOTOGRAPHS[f"{prefix}{name}"] if streamed else {}))
+    protocol = replace(PROTOCOLS[f"{prefix}{name}"], **(PHOTOGRAPHS[f"{prefix}{name}"] if streamed else {}))
     numbers = {key: min(getattr(protocol, key), count) for key, count in available.items()}
     asked = {key: getattr(arguments, key) for key in ("train_images", "test_images", "epochs", "image_size")}
+    asked["batch_size"] = batch_size
     # All at once: a batch must fit the images that are asked for with it, not those of the protocol.
-    numbers |= {key: value for key, value in asked.items() if value is not None}
-    protocol = override(protocol, **numbers, batch_size=batch_size)
+    protocol = replace(protocol, **numbers | {key: value for key, value in asked.items() if value is not None})
     check_size(protocol, dataset)
     return protocol

@@ -21,7 +21,7 @@ def print_report(console: Console, results: Path) -> None:
       RecordsError: There is no run, or a run is damaged.
     """
     for study, runs in find_studies(results).items():
-        console.print(f"[bold]{study if study.name else results.name}[/]: losses in nats after the last epoch")
+        console.print(f"[bold]{study if study.name else results.name}[/]: losses of the last epoch, in nats")
         models = sorted({run.config.model for run in runs})
         for optimizer in (name for name in OPTIMIZERS if any(run.config.optimizer == name for run in runs)):
             for metric in METRICS:
@@ -38,7 +38,8 @@ def make_table(model: str, optimizer: str, metric: str, found: dict[str, Curve])
     title = f"{model}, {OPTIMIZERS[optimizer].title}, {METRICS[metric]}"
     table = Table(title=title, title_justify="left", title_style="bold")
     for name in COLUMNS:
-        table.add_column(name, justify="right" if name else "left")
+        # On a narrow screen or in a pipe an interval takes several lines; cut short, it would be another number.
+        table.add_column(name, justify="right" if name else "left", overflow="fold")
     for row in index_rows(found):
         table.add_row(*row)
     return table

@@ -25,8 +25,8 @@ def run_together(
     dataset: Dataset,
     origin: dict,
     display: Display,
-    checkpoint_minutes: float = 10.0,
-    devices: Devices | None = None,
+    checkpoint_minutes: float,
+    devices: Devices,
     number: int = 0,
 ) -> None:
     """Trains runs of one program at once, the first of them the grid's `number`, from where their folders left off.
@@ -75,7 +75,7 @@ def _train_held(
     position: Position,
     dataset: Dataset,
     display: Display,
-    devices: Devices | None,
+    devices: Devices,
     number: int,
 ) -> None:
     """Trains runs that are this process' alone, or this job's, and stand at one position."""

@@ -54,11 +54,12 @@ def make_table(model: str, optimizer: str, parameter: str, rows: dict[float, lis
         table.add_column(title, justify="right")
     table.add_column("")
 
+    whole = {value: runs for value, runs in rows.items() if runs and not _others(runs)}
+    means = {metric: {value: mean(_last(runs, metric)) for value, runs in whole.items()} for metric, *_ in METRICS}
     for value, runs in rows.items():
         cells = []
         for metric, _, text, best_of in METRICS:
-            means = {v: mean(_last(r, metric)) for v, r in rows.items() if r and not _others(r)}
-            best = value in means and means[value] == best_of(means.values())
+            best = value in whole and means[metric][value] == best_of(means[metric].values())
             cells.append(_cell(_last(runs, metric), text, best))
         notes = ["default"] if value == getattr(OPTIMIZERS[optimizer].defaults, parameter) else []
         notes += [f"{ending} ({count} of {len(runs)})" for ending, count in _others(runs).items()]
@@ -73,7 +74,7 @@ def _others(runs: list[Run]) -> Counter[str]:
 
 
 def _last(runs: list[Run], metric: str) -> list[float]:
-    """The metric after the last epoch of each run that finished."""
+    """The metric of the last epoch of each run that finished."""
     return [run.epochs[-1][metric] for run in runs if run.ending == "finished"]
 
 

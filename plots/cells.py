@@ -36,7 +36,7 @@ def rank(cell: Cell) -> tuple[str, int, int]:
 
 
 def final(runs: Sequence[Run], metric: str) -> list[float]:
-    """A metric after the last epoch of each run that finished."""
+    """A metric of the last epoch of each run that finished."""
     return [run.epochs[-1][metric] for run in runs if run.ending == "finished"]
 
 

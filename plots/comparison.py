@@ -1,4 +1,4 @@
-"""Several optimizers side by side: a metric after the last epoch against each hyperparameter that was varied.
+"""Several optimizers side by side: a metric of the last epoch against each hyperparameter that was varied.
 
 Is one of them less sensitive than another? A flat line is insensitive, a high accuracy good: both count.
 """
@@ -35,7 +35,7 @@ def compose_comparison(runs: list[Run], metric: str) -> Figure | None:
     models = [model for model in models if any(len(panels[name, model]) > 1 for name in names)]
     found = {run.folder: run for name in names for model in models for r in panels[name, model].values() for run in r}
     shown = list(found.values())
-    title = f"{style.METRICS[metric].label.capitalize()} after the last epoch when one hyperparameter varies"
+    title = f"{style.METRICS[metric].label.capitalize()} of the last epoch when one hyperparameter varies"
     figure = style.new_figure(heading(title, shown, reading(shown) + lawn_notes(shown)), len(names))
     grid = figure.add_gridspec(len(names), len(models))
     for row, name in enumerate(names):

@@ -72,7 +72,7 @@ def what_was_run(runs: list[Run]) -> Table:
 
 
 def last_epoch(runs: list[Run], model: str, optimizer: str, study: str) -> Table:
-    """A row per value of each hyperparameter: losses and accuracy after the last epoch, and the paper's accuracy."""
+    """A row per value of each hyperparameter: losses and accuracy of the last epoch, and the paper's accuracy."""
     rows = []
     for parameter in MAGNITUDE:
         default = getattr(OPTIMIZERS[optimizer].defaults, parameter)

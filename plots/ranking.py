@@ -33,7 +33,7 @@ METRICS = {"train_loss": "training loss", "test_loss": "test loss"}
 
 
 class Curve(NamedTuple):
-    """A hyperparameter's losses after the last epoch: what the indices of `adamlab.analysis.sensitivity` take.
+    """A hyperparameter's losses of the last epoch: what the indices of `adamlab.analysis.sensitivity` take.
 
     Args:
       values: Of the hyperparameter, ascending.

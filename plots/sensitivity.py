@@ -7,7 +7,7 @@
 Each study (data set and protocol) gets its figures, as PNG and SVG: training loss over orders of magnitude (figure 1)
 and over small perturbations (figure 2), test loss (figure 3) and test accuracy (figure 4). Only what was trained is
 drawn: one panel per network and hyperparameter that was varied. The figures of optimizers other than Adam, which the
-paper has not, end in their names; where there are several, they are compared after the last epoch, value by value.
+paper has not, end in their names; where there are several, they are compared in the last epoch, value by value.
 Where several hyperparameters were varied, they are ranked by how much they matter (`adamlab.analysis.sensitivity`).
 
 Source: Madan and Wu, "Hyperparameter Sensitivity Analysis for Adam Optimization on Deep CNNs".

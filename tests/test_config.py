@@ -90,6 +90,17 @@ def test_the_edges_of_what_is_accepted():
         Hyperparameters(alpha=0.0)
     with pytest.raises(ConfigError, match="beta2 must be in"):
         Hyperparameters(beta2=1.0)
+    with pytest.raises(ConfigError, match="alpha must be a number that float32 holds, from 1e-37 to 1e38, got 1e-46"):
+        Hyperparameters(alpha=1e-46)  # which training would round to 0
+
+
+def test_what_is_no_number_is_refused():
+    with pytest.raises(ConfigError, match=r"alpha must be a number, got '0\.1'"):
+        Hyperparameters(alpha="0.1")
+    with pytest.raises(ConfigError, match=r"batch_size must be a whole number, got 10\.5"):
+        Protocol("smoke", train_images=100, test_images=10, batch_size=10.5)
+    with pytest.raises(ConfigError, match=r"seed must be a whole number, got 0\.5"):
+        RunConfig("digits", "plain20", PROTOCOLS["smoke"], seed=0.5)
 
 
 def test_what_float32_or_whole_steps_make_impossible_is_refused():

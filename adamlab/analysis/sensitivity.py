@@ -23,6 +23,16 @@ def coordinate(parameter: str, value: float) -> float:
 
     .. math:: \log_{10} \alpha, \quad -\log_{10} (1 - \beta), \quad \log_{10} (1 + E)
 
+    Args:
+      parameter: Its name in `Hyperparameters`.
+      value: Its value.
+
+    Returns:
+      The position, in decades.
+
+    Raises:
+      ValueError: The value has no place on that axis: an alpha or epsilon of 0, a decay rate of 1.
+
     >>> round(coordinate("beta2", 0.999), 6), coordinate("alpha", 0.01), coordinate("free_epochs", 9.0)
     (3.0, -2.0, 1.0)
     """
@@ -54,6 +64,9 @@ def expected_excess_loss(positions: ArrayLike, losses: ArrayLike) -> float:
 
     Returns:
       S >= 0; 0 for a flat curve.
+
+    Raises:
+      ValueError: Positions are not ascending, not one per value, or fewer than two.
 
     Source:
       Wortsman et al., "Small-scale proxies for large-scale Transformer training instabilities", arXiv:2309.14322,
@@ -105,6 +118,9 @@ def basin(positions: ArrayLike, losses: ArrayLike, tolerance: float = 0.1) -> tu
     Returns:
       The positions of its ends.
 
+    Raises:
+      ValueError: Positions are not ascending, not one per value, or fewer than two.
+
     >>> basin([0, 1, 2], [[2.0], [1.0], [2.0]], tolerance=0.25)  # a quarter of each side
     (0.75, 1.25)
     """
@@ -125,7 +141,8 @@ def basin(positions: ArrayLike, losses: ArrayLike, tolerance: float = 0.1) -> tu
 
 
 def basin_width(positions: ArrayLike, losses: ArrayLike, tolerance: float = 0.1) -> float:
-    """How many decades around the best value are nearly as good: the length of the `basin`, with its arguments.
+    """How many decades around the best value are nearly as good: the length of the `basin`, whose arguments and errors
+    it has.
 
     >>> basin_width([0, 1, 2], [[2.0], [1.0], [2.0]], tolerance=0.25)
     0.5
@@ -142,6 +159,9 @@ def default_regret(losses: ArrayLike, default: int) -> float:
     Args:
       losses: Clipped, (values, seeds).
       default: The default's row.
+
+    Returns:
+      D >= 0, in the losses' unit; 0 if the default is the best value.
 
     >>> default_regret([[1.0, 1.0], [0.5, 0.7]], default=0)
     0.4
@@ -224,6 +244,12 @@ def expected_best(losses: ArrayLike, trials: int) -> float:
     Args:
       losses: Clipped, (values, seeds).
       trials: k, >= 1.
+
+    Returns:
+      The expectation, in the losses' unit.
+
+    Raises:
+      ValueError: `trials` is below 1.
 
     Source:
       Dodge et al., "Show Your Work: Improved Reporting of Experimental Results", arXiv:1909.03004, equation 5, there of

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from adamlab.claims.measures import CLASSES
+from adamlab.claims.published import set_name
 from adamlab.config import PHOTOGRAPHS, PROTOCOLS, Protocol, RunConfig
 from adamlab.records import Run
 
@@ -52,8 +53,8 @@ class Study(NamedTuple):
 
     @property
     def dataset(self) -> str:
-        """The runs' data set."""
-        return self.runs[0].config.dataset
+        """The runs' data set, whichever version of it."""
+        return set_name(self.runs[0].config.dataset)
 
     @property
     def is_cut(self) -> bool:
@@ -80,7 +81,7 @@ class Study(NamedTuple):
 
 def on_a_papers_set(config: RunConfig) -> bool:
     """Whether the paper that the run's kind of study is from trained on this data set."""
-    return config.dataset in (CLASSES if config.protocol.schedule == "phases" else ("cifar10",))
+    return set_name(config.dataset) in (CLASSES if config.protocol.schedule == "phases" else ("cifar10",))
 
 
 def split(name: str, runs: Iterable[Run]) -> list[Study]:

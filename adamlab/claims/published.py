@@ -1,5 +1,15 @@
 """The numbers that the two papers print."""
 
+
+def set_name(dataset: str) -> str:
+    """A data set's name as they are listed by it, without a version of tensorflow-datasets'.
+
+    >>> set_name("imagenet2012:5.1.0")
+    'imagenet2012'
+    """
+    return dataset.partition(":")[0]
+
+
 # Sensitivity paper, appendix C: test accuracies in %, "roughly", by network and alpha; the others at their defaults.
 SENSITIVITY: dict[tuple[str, float], float] = {
     ("plain20", 1e-3): 75.0,

@@ -2,7 +2,7 @@
 
 Source: Madan and Wu, "Hyperparameter Sensitivity Analysis for Adam Optimization on Deep CNNs". What is said of curves
 is judged by their mean distance over the epochs, on a logarithmic axis as in the paper's figures; what is said of the
-best or the worst, after the last epoch.
+best or the worst, at the end: the training loss of the last epoch, over its steps, and the test loss after it.
 """
 
 import math
@@ -103,7 +103,7 @@ def s1(study: Study) -> list[Number]:
 
 
 def s2(study: Study) -> list[Number]:
-    """On both networks, the expected excess training loss of alpha (after the last epoch, over the values tried,
+    """On both networks, the expected excess training loss of alpha (of the last epoch, over the values tried,
     uniform on a logarithmic axis) is above that of each of the other three."""
 
     def excess(parameter: str, runs: tuple[Run, ...]) -> float:
@@ -121,7 +121,7 @@ def s2(study: Study) -> list[Number]:
 
 
 def s3(study: Study) -> list[Number]:
-    """On plain20, the training loss after the last epoch is higher at each of the other four alphas than at 1e-3."""
+    """On plain20, the training loss of the last epoch is higher at each of the other four alphas than at 1e-3."""
     return pairs(study, "plain20", "alpha", 1e-3, others("alpha", 1e-3), "training loss")
 
 
@@ -132,7 +132,7 @@ def s4(study: Study) -> list[Number]:
 
 
 def s5(study: Study) -> list[Number]:
-    """On ResNet-34, the training loss after the last epoch is higher at each of the other four alphas than at 1e-5. The
+    """On ResNet-34, the training loss of the last epoch is higher at each of the other four alphas than at 1e-5. The
     paper itself suspects noise."""
     return pairs(study, "resnet34", "alpha", 1e-5, others("alpha", 1e-5), "training loss")
 
@@ -155,7 +155,7 @@ def s6(study: Study) -> list[Number]:
 
 def s7(study: Study) -> list[Number]:
     """On both networks, the training curve of the beta2 that is farthest from the default's stays within a factor of
-    1.5 of it, on average over the epochs; and the training loss after the last epoch falls with beta2: a line through
+    1.5 of it, on average over the epochs; and the training loss of the last epoch falls with beta2: a line through
     its logarithm over -log10(1 - beta2) descends. The paper's text names no beta2 but the default: the other values,
     0.1 among them, are ours."""
     values = MAGNITUDE["beta2"]

@@ -123,12 +123,20 @@ Dataset = ArrayDataset | StreamDataset
 
 
 def data_folder(data_dir: str | Path | None) -> Path:
-    """tensorflow-datasets' folder: what was asked for, else `TFDS_DATA_DIR`, else `~/tensorflow_datasets`."""
+    """tensorflow-datasets' folder: what was asked for, else `TFDS_DATA_DIR`, else `~/tensorflow_datasets`.
+
+    Raises:
+      DataError: It begins with the home of somebody who has none.
+    """
     # tensorflow-datasets reads the variable too, but once and for all when it is imported.
-    return Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets").expanduser()
+    folder = Path(data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets")
+    try:
+        return folder.expanduser()
+    except RuntimeError:
+        raise DataError(f"there is no home folder for {folder}: give --data-dir a whole path") from None
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     """An error's message on one line, or its kind if it has none."""
     return " ".join(str(error).split()) or type(error).__name__
 

@@ -96,8 +96,8 @@ def lawn(
       project_update: Whether to remove from the inner optimizer's update what it has along w, before retraction.
         Momentum gathered at other points, and Adam's rescaling, make updates leave the tangent space.
       at_switch: What happens to the inner state at the switch. "keep", the default: nothing. "reset": it starts
-        afresh, but for clocks and injected hyperparameters. "transport": first moments (the fields mu, trace and ema of
-        Optax's states) are projected onto the tangent space.
+        afresh, but for the counts of steps that schedules read and for injected hyperparameters. "transport": first
+        moments (the fields mu, trace and ema of Optax's states) are projected onto the tangent space.
 
     Returns:
       A transformation whose `update` needs `params`, and whose state is a `LawnState`. Updates keep the dtypes that
@@ -177,6 +177,12 @@ def adam_lawn(
 
     Returns:
       A transformation with a `LawnState`, last in its chain.
+
+    Raises:
+      ValueError: An argument is out of range, the mask selects nothing, or `update` gets no `params`.
+
+    Source:
+      The LAWN paper, section 2.
     """
     return lawn(adam(learning_rate, b1, b2, eps, eps_root), free_steps=free_steps, mask=mask)
 
@@ -190,7 +196,9 @@ def sgd_lawn(
     *,
     mask: Mask | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """SGD-LAWN: SGD with momentum and weight decay in the free phase, without the decay in the constrained one.
+    r"""SGD-LAWN: SGD with momentum and weight decay in the free phase, without the decay in the constrained one.
+
+    .. math:: g \leftarrow g + \lambda w \quad \text{in steps 0 to free\_steps - 1, then as in lawn}
 
     "We retain the tuned value for weight decay of the base SGD optimizer for the free phase of SGD-LAWN" (LAWN
     paper, section 3.2, of ImageNet). As in PyTorch, which the paper ran, it is added to the gradient of every
@@ -205,6 +213,9 @@ def sgd_lawn(
 
     Returns:
       A transformation with a `LawnState`, last in its chain.
+
+    Raises:
+      ValueError: An argument is out of range, the mask selects nothing, or `update` gets no `params`.
     """
     check_learning_rate(learning_rate)
     check_decay(momentum=momentum)
@@ -236,6 +247,13 @@ def lamb_lawn(
 
     Returns:
       A transformation with a `LawnState`, last in its chain.
+
+    Raises:
+      ValueError: An argument is out of range, the mask selects nothing, or `update` gets no `params`.
+
+    Source:
+      The LAWN paper, section 3.2; LAMB: You et al., "Large Batch Optimization for Deep Learning: Training BERT in 76
+      minutes", arXiv:1904.00962.
     """
     check_learning_rate(learning_rate)
     check_decay(b1=b1, b2=b2)

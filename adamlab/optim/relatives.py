@@ -27,6 +27,10 @@ def fixed_norm(
     Returns:
       A transformation with a `LawnState`, last in its chain.
 
+    Raises:
+      TypeError: `inner` is no optimizer.
+      ValueError: The mask selects nothing, or `update` gets no `params`.
+
     Example:
       >>> import jax.numpy as jnp, optax
       >>> optimizer, w = fixed_norm(optax.sgd(0.5)), jnp.array([[3.0, 4.0]])

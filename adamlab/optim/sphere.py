@@ -54,7 +54,10 @@ def layer_norms(params: optax.Params) -> Leaves:
       params: A tree of arrays.
 
     Returns:
-      A flat dict from path to norm: float32, shape ().
+      A flat dict from path to norm: float32, or float64 for float64 leaves, shape ().
+
+    Raises:
+      ValueError: Two leaves have the same path.
 
     Example:
       >>> import jax.numpy as jnp

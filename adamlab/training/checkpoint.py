@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 
 from adamlab.config import RunConfig, difference
+from adamlab.data.dataset import one_line
 from adamlab.files import RecordsError, WriteError, seal, unseal, write_whole
 from adamlab.hyperparameters import ConfigError
 
@@ -212,7 +213,7 @@ def _reason(error: Exception) -> str:
     """What the system says of a failed write, which Orbax and TensorStore wrap in errors of their own."""
     found = re.search(r"os_error_code='(\d+)'", str(error))
     code = error.errno if isinstance(error, OSError) else int(found[1]) if found else None
-    return os.strerror(code) if code else " ".join(str(error).split())[:200]
+    return os.strerror(code) if code else one_line(error)[:200]
 
 
 def _named(path: Path, error: Exception) -> str:

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
+from adamlab.data.dataset import one_line
 from adamlab.hyperparameters import ConfigError
 
 # Where srun and mpirun say how many processes they started, and where Kubernetes numbers those of an indexed job.
@@ -48,7 +49,7 @@ def join(coordinator: str | None = None, processes: int | None = None, process: 
         # At the end the others wait for process 0, which draws figures, as long as JAX has it.
         jax.distributed.initialize(address, processes, process, heartbeat_timeout_seconds=SILENCE)
     except (ValueError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         given = "--coordinator=host:port, --num-processes and --process-id need no detection"
         raise ConfigError(f"cannot join the job's other processes: {reason:.300} ({given})") from error
 
@@ -84,6 +85,9 @@ def ends_together() -> Iterator[None]:
 
     JAX's own ending would first wait for the other one to say goodbye. Where nothing breaks the connection, as between
     GPUs, it is JAX that ends this process, after `SILENCE`.
+
+    Raises:
+      ConfigError: In place of JAX's error, where a device's memory is full.
     """
     try:
         yield
@@ -91,10 +95,13 @@ def ends_together() -> Iterator[None]:
         link: BaseException | None = error
         while link is not None and not isinstance(link, jax.errors.JaxRuntimeError):
             link = link.__cause__ or link.__context__
+        if link is not None and str(link).startswith("RESOURCE_EXHAUSTED"):
+            wanted = "a smaller --batch-size, or --microbatch=M for M images in memory at a time"
+            raise ConfigError(f"a device's memory is full: needs {wanted} ({one_line(link):.200})") from error
         if link is None or jax.process_count() == 1:
             raise
-        reason = " ".join(str(link).split())
-        message = f"process {jax.process_index()} of {jax.process_count()} cannot go on with the others ({reason:.200})"
+        message = f"process {jax.process_index()} of {jax.process_count()} cannot go on with the others"
+        advice = "one of them has ended, and may say why; started again, they continue from the last checkpoint"
         sys.stdout.flush()
-        print(f"error: {message}; started again, they continue from the last checkpoint", file=sys.stderr, flush=True)
+        print(f"error: {message} ({one_line(link):.200}): {advice}", file=sys.stderr, flush=True)
         os._exit(1)

@@ -6,7 +6,6 @@ and the next one is made while the device works on the last.
 """
 
 import logging
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -143,9 +142,9 @@ class StreamFeed:
             process=jax.process_index(),
             processes=processes,
         )
-        self._devices, self._epochs, self._epoch = devices, protocol.epochs, 1
+        self._devices, self._epoch = devices, 1
         self.image_shape = (size, size, 3)
-        self._source = Source(self._plan, self._epochs)
+        self._source = Source(self._plan, protocol.epochs)
         self._position, self._pieces, self._named = -1, iter(()), set()
 
     @property
@@ -212,14 +211,14 @@ def _of_runs(arrays: list[np.ndarray]) -> np.ndarray:
 
 def _ahead(make: Callable[[int], Any], numbers: range) -> Iterator[Any]:
     """What `make` makes of each number, in a thread that is one ahead of who takes it."""
-    thread, coming = ThreadPoolExecutor(1), deque()
+    thread, coming = ThreadPoolExecutor(1), None
     try:
         for number in numbers:
-            coming.append(thread.submit(make, number))
-            if len(coming) > 1:
-                yield coming.popleft().result()
-        while coming:
-            yield coming.popleft().result()
+            ready, coming = coming, thread.submit(make, number)
+            if ready:
+                yield ready.result()
+        if coming:
+            yield coming.result()
     finally:
         thread.shutdown(cancel_futures=True)
 

@@ -11,7 +11,7 @@ import tensorflow_datasets as tfds
 
 import adamlab.data
 from adamlab.data import cifar
-from adamlab.data.dataset import channel_moments
+from adamlab.data.dataset import DataError, channel_moments
 from tests.data.archives import write_archive
 
 
@@ -94,6 +94,8 @@ def test_data_dir_defaults_to_the_environment(cifar10, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     adamlab.data.load("cifar10")
     assert (tmp_path / "home" / "tensorflow_datasets" / "cifar10" / "3.0.2").is_dir()
+    with pytest.raises(DataError, match="no home folder for ~nobody-of-that-name/data"):
+        adamlab.data.load("cifar10", "~nobody-of-that-name/data")
 
 
 def test_archive_can_be_given(tmp_path, serve):

@@ -66,7 +66,7 @@ def test_a_verdict_is_traced_to_its_runs(run, tmp_path):
     """Every path that is named holds a run, and the number is that of the records."""
     runs = madan(tmp_path, only=ALPHAS)
     output = run(tmp_path, "--claim=S3")
-    assert "Rule: On plain20, the training loss after the last epoch is higher" in output
+    assert "Rule: On plain20, the training loss of the last epoch is higher" in output
     assert "section 4" in output
     assert "reproduced" in output
     named = re.findall(r"^ +(/.+)/seed=([\d,]+)$", output, flags=re.MULTILINE)
@@ -89,6 +89,7 @@ def test_what_was_not_run_is_said(run, tmp_path):
     [
         (["--claim=S99"], ["--claim must be one of S1", "'S99'"]),
         (["nowhere"], ["nowhere", "not a folder"]),
+        (["n" * 300], ["not a folder"]),
         (["."], ["no runs below ."]),
         ([], ["no runs below results"]),
     ],

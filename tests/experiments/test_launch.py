@@ -138,6 +138,9 @@ def test_a_run_gets_as_many_gpus_as_its_batch_is_split_over():
     slurm = launch.choose_engine("slurm", "cluster=local,timeout_min=9,gpus_per_node=8")
     arguments = large_batch.parse_arguments(["--launcher=slurm"])
     assert options.join_devices(arguments, Execution(), slurm) == 8
+    # On a node that has more than the engine knows of, here four: two of them divide a batch of 50.
+    assert Execution().find_devices(50).count == 2
+    assert Execution(devices=1).find_devices(50).count == 1
 
 
 def test_a_task_returns_what_went_wrong(blocked, capsys):

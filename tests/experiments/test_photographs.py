@@ -49,6 +49,8 @@ def test_imagenet_is_the_papers():
     assert {c.protocol.steps_per_epoch for c in configs} == {5004, 80}
     assert records.study_name(configs[0]) == "imagenet2012-lawn-paper"
     assert {c.protocol.batch_size for c in configs_of("--table=1")} == {256, 16_000}
+    versioned = replace(IMAGENET, name="imagenet2012:5.1.0")
+    assert {c.protocol.batch_size for c in configs_of("--table=2", dataset=versioned)} == {256, 16_000}
     for optimizer in OPTIMIZERS:
         found = cells.cell("lawn-paper", 90, optimizer, 256, 224)
         assert found.origin in ("literature", "start")

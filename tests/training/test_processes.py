@@ -1,19 +1,23 @@
 """Two real processes with two CPU devices each, on loopback: the numbers of one process; no hang when one is killed."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
+import jax
 import pytest
 
-from adamlab import data, models, records
+from adamlab import data, models, recording, records
+from adamlab.config import PROTOCOLS, RunConfig
 from adamlab.hyperparameters import ConfigError
 from adamlab.training import train
-from adamlab.training.cluster import join
+from adamlab.training.cluster import ends_together, join
 from tests.data import photos
 from tests.training import small
 
@@ -122,6 +126,24 @@ def test_a_killed_process_ends_the_job_and_the_next_one_continues(tmp_path, monk
 
     assert "continued after epoch" in run_to_the_end(start(tmp_path, *study, slurm=True))
     assert_trained_as_by_one_process(tmp_path, monkeypatch)
+
+
+def test_a_process_that_alone_refuses_ends_the_job(tmp_path):
+    """Process 0, which keeps the records, finds those of another study; the other one waits for it to begin."""
+    config = RunConfig("digits", "plain20", replace(PROTOCOLS["lawn-smoke"], epochs=9), optimizer="adam_lawn")
+    recording.open_run(tmp_path / "digits-lawn-smoke" / "plain20" / "another" / "seed=0", config, {})
+    outputs = finish(processes := start(tmp_path))
+    assert processes[0].returncode == 2, outputs
+    assert re.fullmatch(r"error: .* holds other runs \(.*\); choose another --out\n", outputs[0][1])
+    assert processes[1].returncode not in (0, -9), outputs  # -9 would be ours, after waiting in vain
+
+
+def test_a_full_device_is_said_in_one_line():
+    message = r"a device's memory is full: needs .*--microbatch=M .*\(RESOURCE_EXHAUSTED: "
+    with pytest.raises(ConfigError, match=message), ends_together():
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 byte.")
+    with pytest.raises(jax.errors.JaxRuntimeError), ends_together():
+        raise jax.errors.JaxRuntimeError("INTERNAL: something else")
 
 
 def test_processes_that_were_asked_for_different_runs_train_nothing(tmp_path):

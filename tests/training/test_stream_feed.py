@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import adamlab.data
-from adamlab.config import Protocol, RunConfig, override
+from adamlab.config import Protocol, RunConfig
 from adamlab.data import ArrayDataset, DataError
 from adamlab.data.stream import Source
 from adamlab.hyperparameters import ConfigError
@@ -122,7 +122,7 @@ def test_workers_end_with_their_feed_and_one_that_is_killed_is_said(dataset, sho
 def test_a_left_out_image_is_named_once(tmp_path, caplog):
     damaged(tmp_path)
     dataset = adamlab.data.load("damaged", tmp_path, workers=0, skip_corrupt=True)
-    protocol = override(AUGMENTED, train_images=32, test_images=5)
+    protocol = replace(AUGMENTED, train_images=32, test_images=5)
     feed = StreamFeed(dataset, config(protocol), Devices())
     with caplog.at_level(logging.WARNING, logger="adamlab"):
         for epoch in (1, 2):
@@ -138,7 +138,7 @@ def test_where_nothing_is_left_to_evaluate_the_run_ends(tmp_path):
     junk = {f"{number}.jpg": (b"junk", 0) for number in range(3)}
     photos.write(tmp_path, {"train": photos.photos(16, seed=5), "test": junk}, shards=1, name="untestable")
     dataset = adamlab.data.load("untestable", tmp_path, workers=0, skip_corrupt=True)
-    protocol = override(PROTOCOL, train_images=16, test_images=3)
+    protocol = replace(PROTOCOL, train_images=16, test_images=3)
     with pytest.raises(DataError, match="none of the images to evaluate on can be decoded"):
         list(train(replace(config(protocol), dataset="untestable"), dataset))
 
