@@ -30,6 +30,9 @@ def train(
 ) -> Iterator[dict[str, Any]]:
     """Trains `config` and yields one record per epoch.
 
+    ``for record in train(config, data.load("cifar10"), Checkpoints(Path("here"))): ...`` is the whole loop: stopped and
+    called again, it goes on where it was.
+
     The order of the images depends on the seed and the epoch alone, and a checkpoint falls between two chunks of steps:
     a resumed run executes the same programs on the same arrays as an uninterrupted one, to the same bits.
 
