@@ -7,6 +7,7 @@ import shlex
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NoReturn
@@ -52,7 +53,7 @@ def run_main(main: Callable[[], None], module: str) -> NoReturn:
 
     Raises:
       SystemExit: Status 0; after one line on standard error 2 for bad input and unusable files, 1 for a disk that takes
-        nothing more; 1 where nobody reads the output any more; 130 after Ctrl-C and 143 after SIGTERM.
+        nothing more; 1 where nobody reads the output any more, or after the traceback of a defect; 130 after Ctrl-C and 143 after SIGTERM.
     """
     _silence()
     try:
@@ -71,6 +72,8 @@ def run_main(main: Callable[[], None], module: str) -> NoReturn:
         message, status = f"Interrupted. {_continue_with(module)}", 130
     except Terminated:
         message, status = f"Terminated. {_continue_with(module)}", 143
+    except Exception:  # a defect of ours
+        message, status = traceback.format_exc(), 1
     else:
         sys.exit(0)
     print(message, file=sys.stderr, flush=True)

@@ -70,6 +70,14 @@ def test_ctrl_c_waits_for_the_end_of_a_block_and_a_second_one_does_not(ctrl_c, c
     assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
 
 
+def test_a_defect_shows_where_it_is(capsys):
+    with pytest.raises(SystemExit) as end:
+        run_main(lambda: 1 / 0, "experiments.sensitivity")
+    assert end.value.code == 1
+    assert "Traceback" in (error := capsys.readouterr().err)
+    assert "test_interruptions.py" in error
+
+
 def test_a_launchers_handler_stays_and_so_does_a_signal_that_is_ignored(ctrl_c):
     """submitit lets SIGTERM pass: SLURM queues the job again by another signal."""
     passed = []
