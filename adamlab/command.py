@@ -53,7 +53,8 @@ def run_main(main: Callable[[], None], module: str) -> NoReturn:
 
     Raises:
       SystemExit: Status 0; after one line on standard error 2 for bad input and unusable files, 1 for a disk that takes
-        nothing more; 1 where nobody reads the output any more, or after the traceback of a defect; 130 after Ctrl-C and 143 after SIGTERM.
+        nothing more; 1 where nobody reads the output any more, or after the traceback of a defect; 130 after Ctrl-C and
+        143 after SIGTERM.
     """
     _silence()
     try:

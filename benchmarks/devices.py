@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
@@ -48,8 +49,10 @@ def programs(name: str, batch_size: int, devices: Devices) -> dict[str, Callable
 
     def update(state: TrainState, batch: Any) -> tuple[TrainState, Any]:
         optimizer = recipe(state.hyperparameters)
-        updates, opt_state = optimizer.update(state.params, state.opt_state, state.params)  # as large as gradients
-        params = optax.apply_updates(state.params, updates)
+        # Else what is done with the gradients alone, the same at each step here, would be done before the loop.
+        gradients, params = lax.optimization_barrier((state.batch_stats, state.params))
+        updates, opt_state = optimizer.update(gradients, state.opt_state, params)
+        params = optax.apply_updates(params, updates)
         return state._replace(params=params, opt_state=opt_state), batch["label"][0]
 
     def average(state: TrainState, batch: Any) -> tuple[TrainState, Any]:
@@ -58,6 +61,8 @@ def programs(name: str, batch_size: int, devices: Devices) -> dict[str, Callable
     def repeated(train_step: Callable) -> Callable[[], Any]:
         chunk = compile_training(devices, train_step)
         state = init(np.int32(0), traced(config))
+        if train_step is update:  # in the place of statistics, gradients
+            state = state._replace(batch_stats=jax.tree.map(jnp.copy, state.params))
 
         def run() -> Any:
             nonlocal state

@@ -64,7 +64,9 @@ def update_program(optimizer: optax.GradientTransformation, params: Any) -> Call
     def chunk(carry, gradients):
         def update(carry, _):
             params, state = carry
-            updates, state = optimizer.update(gradients, state, params)
+            # Else what is done with the gradients alone, the same at each step here, would be done before the loop.
+            new, params = jax.lax.optimization_barrier((gradients, params))
+            updates, state = optimizer.update(new, state, params)
             return (optax.apply_updates(params, updates), state), None
 
         return jax.lax.scan(update, carry, length=CHUNK)[0]

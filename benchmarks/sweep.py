@@ -152,6 +152,8 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="also write the figures to this JSON file")
     options = parser.parse_args()
     names = options.model.split(",")
+    if options.peer and options.dataset != "cifar10":  # the peer has three channels and ten classes
+        parser.error(f"--peer={options.peer} is for --dataset=cifar10, got {options.dataset}")
     if options.study:
         write(options.output, {"study_seconds": compare_studies(names, options)})
         return

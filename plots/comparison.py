@@ -41,8 +41,10 @@ def compose_comparison(runs: list[Run], metric: str) -> Figure | None:
     for row, name in enumerate(names):
         cells = [grid[row, column] for column in range(len(models))]
         places = style.new_row(figure, cells, metric, share_y=metric == "test_accuracy")
+        row_runs = [run for model in models for its_runs in panels[name, model].values() for run in its_runs]
+        values = sorted({getattr(run.config.hyperparameters, name) for run in row_runs})
         for axes, model in zip(places, models, strict=True):
-            _draw_panel(axes, panels[name, model], name, metric)
+            _draw_panel(axes, panels[name, model], name, values, metric)
             axes.set_title(f"{model}, {SYMBOLS[name]}")
             style.finish_numbers(axes)
         together = defaultdict(list)
@@ -60,9 +62,8 @@ def _lines(runs: list[Run], parameter: str, model: str) -> dict[str, list[Run]]:
     return {name: panel for name, panel in lines.items() if panel}
 
 
-def _draw_panel(axes: Axes, lines: dict[str, list[Run]], parameter: str, metric: str) -> None:
-    """Values stand at equal distances: alphas, decay rates and epsilons have no scale in common."""
-    values = sorted({getattr(run.config.hyperparameters, parameter) for runs in lines.values() for run in runs})
+def _draw_panel(axes: Axes, lines: dict[str, list[Run]], parameter: str, values: list[float], metric: str) -> None:
+    """Values stand at equal distances: alphas, decay rates and epsilons have no scale in common. A row shares them."""
     for place, (optimizer, runs) in enumerate(lines.items()):
         points = defaultdict(list)
         for run in runs:

@@ -10,6 +10,7 @@ from adamlab.config import RunConfig
 from adamlab.hyperparameters import MAGNITUDE, OPTIMIZERS
 from adamlab.records import Run
 from plots.cells import cell_of, final, rank
+from plots.final import evaluated
 from plots.panels import group, select
 from plots.ranking import COLUMNS, METRICS, curves, index_rows, intervals, left_out
 from plots.studies import setting, span
@@ -114,7 +115,7 @@ def accuracies(runs: list[Run]) -> Table:
     for config, seeds in settings.items():
         batch_size, h = config.protocol.batch_size, config.hyperparameters
         names = ("alpha", "weight_decay", "free_epochs", "warmup_epochs")
-        papers = published.LAWN.get((config.dataset, config.optimizer), {}).get(batch_size)
+        papers = published.LAWN.get((published.set_name(config.dataset), config.optimizer), {}).get(batch_size)
         rows.append(
             [
                 f"{config.model}, {OPTIMIZERS[config.optimizer].title}, batch {batch_size:,}",
@@ -127,7 +128,8 @@ def accuracies(runs: list[Run]) -> Table:
             ]
         )
     caption = "Last epoch, mean ± standard deviation over seeds; the paper's are for VGG-19 (ImageNet: ResNet-50)"
-    header = ["", "hyperparameters", "test accuracy, %", "the paper's, %", "test loss", "training loss", "seeds"]
+    kind = evaluated(runs).lower()
+    header = ["", "hyperparameters", f"{kind} accuracy, %", "the paper's, %", f"{kind} loss", "training loss", "seeds"]
     return Table(caption, header, rows)
 
 

@@ -210,7 +210,7 @@ def compose_ranking(runs: list[Run]) -> Figure | None:
     notes = ["how much worse than its best a value drawn at random is, log-uniform over the values tried"]
     notes += ["losses above a guess's, and diverged runs, count as a guess"]
     notes += [f"bars: {said}"] if (said := intervals(drawn)) else []
-    notes += ["hollow: one seed, no interval"] if any(len(curve.seeds) == 1 for curve in drawn) else []
+    notes += ["without a bar: one seed, no interval"] if any(len(curve.seeds) == 1 for curve in drawn) else []
     notes += [line for model in models for name in studied for line in left_out(runs, model, name)]
     title = "What a random value costs, by hyperparameter: expected excess loss"
     figure = style.new_figure(heading(title, list(shown.values()), notes), len(METRICS))
@@ -239,12 +239,9 @@ def _draw(axes, optimizers: dict[str, dict[str, Curve]]) -> None:
             continue
         y, x, low, high = np.array(points, np.float64).T
         y += 0.16 * ((len(optimizers) - 1) / 2 - place)
-        errors = np.nan_to_num([x - low, high - x]).clip(min=0)
+        errors = np.clip([x - low, high - x], 0, None)
         look = style.OPTIMIZER_STYLES[name] | {"linestyle": ""}
         axes.errorbar(x, y, xerr=errors, capsize=2.5, elinewidth=1, capthick=1, label=name, **look)
-        if (alone := np.isnan(low)).any():
-            axes.plot(x[alone], y[alone], **look | {"markerfacecolor": axes.get_facecolor(), "zorder": 3})
     axes.set_yticks(range(len(order)), [SYMBOLS[parameter] for parameter in order])
     axes.set_ylim(-0.6, len(order) - 0.4)
     axes.set_xlim(left=0)
-    axes.margins(x=0.08)

@@ -13,8 +13,10 @@ from tests.training import small
 
 def test_a_step_trains():
     run = step.jax_program(step.NETS["plain20"], batch_size=2, precision="float32")
-    assert run().shape == (step.CHUNK,)
-    assert np.isfinite(run()).all()
+    first, second = np.asarray(run()), np.asarray(run())
+    assert first.shape == (step.CHUNK,)
+    assert np.isfinite([first, second]).all()
+    assert (first != second).all()  # of the same images, and a net that has moved
 
 
 def test_one_by_one_and_vmapped_take_the_same_steps(monkeypatch):

@@ -188,3 +188,14 @@ def test_bfloat16_agrees_to_its_precision(case):
     assert all(a.dtype == jnp.bfloat16 for a in actual)
     expected = value_and_gradients(reference, *(a.astype(jnp.float32) for a in half), stride)
     close([a.astype(jnp.float32) for a in actual], expected, 2**-7)
+
+
+def test_kernel_gradients_of_bfloat16_are_summed_in_float32():
+    """Over many chunks sums in bfloat16 would lose what a test of a few does not see."""
+    x, kernel, grad, stride = arrays("native, in chunks", np.float32)
+    half = [jnp.asarray(a, jnp.bfloat16) for a in (x, kernel, grad)]
+    gradient = jax.grad(lambda kernel, x, grad: jnp.vdot(conv2d(x, kernel, stride), grad))
+    program = jax.jit(gradient).lower(half[1], half[0], half[2]).as_text()
+    results = re.findall(r"stablehlo\.convolution.*-> tensor<[\dx]*x(\w+)>", program)
+    assert results
+    assert set(results) == {"f32"}

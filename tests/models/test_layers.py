@@ -74,6 +74,16 @@ def test_batch_norm_trains_as_its_docstring_says():
         close(updates["batch_stats"]["var"], 0.9 * old["var"] + 0.1 * var * n / (n - 1), 1e-12)
 
 
+def test_batch_norm_of_constant_channels_is_finite():
+    """Rounding takes the difference of their moments below 0, compiled."""
+    constants = np.random.default_rng(0).uniform(50, 1000, 256).astype(np.float32)
+    images = jnp.broadcast_to(constants, (7, 3, 3, 256))
+    norm = BatchNorm()
+    variables = norm.init(jax.random.key(0), images, train=False)
+    out, _ = jax.jit(lambda x: norm.apply(variables, x, train=True, mutable=["batch_stats"]))(images)
+    assert np.isfinite(out).all()
+
+
 def test_batch_norm_evaluates_by_running_averages_and_leaves_them():
     rng = np.random.default_rng(0)
     x, variables = rng.normal(size=(4, 3)), norm_variables(3, rng)

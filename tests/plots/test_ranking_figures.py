@@ -54,6 +54,19 @@ def test_other_optimizers_have_figures_of_their_own_and_are_compared_value_by_va
     np.testing.assert_allclose(lines["SGD"], [[2 + i, 3 * (1 + i) + 0.25] for i in range(5)])
 
 
+def test_networks_that_were_trained_at_other_values_share_their_places(tmp_path):
+    for optimizer in ("adam", "adamw"):
+        for model, values in (("plain20", ADAM["alpha"]), ("resnet34", (1e-3, 0.1))):
+            for value in values:
+                write_run(tmp_path, (1.0 + value,), model=model, optimizer=optimizer, alpha=value)
+    figure = compose_all(records.read_runs(tmp_path))["figure-optimizers-train_loss"]
+    for axes, places in zip(figure.axes, (range(5), (2, 4)), strict=True):
+        labels = axes.xaxis.get_major_formatter()
+        assert [labels(x) for x in axes.xaxis.get_majorticklocs()] == ["1e-5", "1e-4", "1e-3", "0.01", "0.1"]
+        for container in axes.containers:
+            assert [round(x) for x in container.lines[0].get_xdata()] == list(places)
+
+
 def test_one_optimizer_is_compared_with_nothing(tmp_path):
     write_grid(tmp_path, ADAM)
     assert not any("optimizers" in name for name in compose_all(records.read_runs(tmp_path)))
@@ -160,7 +173,7 @@ def test_a_basin_that_goes_to_an_end_of_the_grid_is_said_to_be_at_least_that(tmp
     assert basins == {"alpha": "2.2", "beta1": f"≥ {np.log10(0.9 / 0.001):.3g}"}
 
 
-def test_a_point_of_one_seed_is_hollow_where_others_have_bars(tmp_path):
+def test_a_point_of_one_seed_has_no_bar_where_others_have(tmp_path):
     for seed in (0, 1):
         for name in ("alpha", "beta1"):
             for place, value in enumerate(ADAM[name]):
@@ -169,7 +182,9 @@ def test_a_point_of_one_seed_is_hollow_where_others_have_bars(tmp_path):
     figure = compose_all(records.read_runs(tmp_path))["figure-ranking"]
     axes = figure.axes[0]
     names = [label.get_text() for label in axes.get_yticklabels()]
-    hollow = [line for line in axes.lines if line.get_markerfacecolor() == axes.get_facecolor()]
-    assert [names[round(y)] for line in hollow for y in line.get_ydata()] == [r"$\beta_1$"]
-    assert "hollow: one seed, no interval" in heading(figure)
+    (container,) = axes.containers
+    assert sorted(names[round(y)] for y in container.lines[0].get_ydata()) == [r"$\alpha$", r"$\beta_1$"]
+    barred = [bar for bar in bars_of(container) if len(bar) and np.isfinite(bar).all()]
+    assert [names[round(y)] for bar in barred for y in set(bar[:, 1])] == [r"$\alpha$"]
+    assert "without a bar: one seed, no interval" in heading(figure)
     assert "too narrow for 2" in heading(figure)
