@@ -1,11 +1,13 @@
 """Prints what records say about sensitivity: one table of indices per network and optimizer."""
 
+import math
 from pathlib import Path
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from adamlab.analysis.intervals import bootstrap
 from adamlab.analysis.sensitivity import tuning_dependence
 from adamlab.claims.measures import accuracy
 from adamlab.hyperparameters import OPTIMIZERS
@@ -47,16 +49,16 @@ def make_table(model: str, optimizer: str, metric: str, found: dict[str, Curve])
 
 def _print_dependence(console: Console, runs: list[Run], models: list[str], optimizer: str) -> None:
     """How much accuracy is lost where one setting must serve all networks, if they were trained alike."""
-    accuracies: dict[str, dict[tuple, float]] = {}
+    accuracies: dict[str, dict[tuple, np.ndarray]] = {}
     for model in models:
         found = curves(runs, model, optimizer, "test_loss")
         accuracies[model] = {
-            (run.config.protocol, name, value, *curve.seeds): float(mean)
+            (run.config.protocol, name, value, *curve.seeds): by_seed
             for name, curve in found.items()
-            for run, value, mean in zip(
+            for run, value, by_seed in zip(
                 curve.runs[:: len(curve.seeds)],
                 curve.values,
-                np.reshape([accuracy(run) for run in curve.runs], curve.losses.shape).mean(axis=1),
+                np.reshape([accuracy(run) for run in curve.runs], curve.losses.shape),
                 strict=True,
             )
         }
@@ -67,8 +69,13 @@ def _print_dependence(console: Console, runs: list[Run], models: list[str], opti
     if any(accuracies[model].keys() != first.keys() for model in models):
         console.print(f"{' and '.join(models)} were not trained alike: what one setting for both costs is not known.")
         return
-    loss = tuning_dependence([[accuracies[model][key] for key in first] for model in models])
+    rows = [accuracies[model][key] for model in models for key in first]
+    loss = tuning_dependence(np.reshape([row.mean() for row in rows], (len(models), -1)))
+    interval = ""
+    if len({len(row) for row in rows}) == 1:  # else a seed cannot be drawn with all its accuracies
+        low, high = bootstrap(lambda drawn: tuning_dependence(drawn.mean(axis=1).reshape(len(models), -1)), rows)
+        interval = "" if math.isnan(low) else f" [{low:.1f}, {high:.1f}]"
     console.print(
         f"One of these settings of {OPTIMIZERS[optimizer].title} for {' and '.join(models)} instead of one each costs "
-        f"{loss:.1f} points of test accuracy (Adkins et al. 2024)."
+        f"{loss:.1f}{interval} points of test accuracy (Adkins et al. 2024)."
     )

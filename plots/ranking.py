@@ -163,8 +163,18 @@ def _shares(found: dict[str, Curve]) -> dict[str, str]:
     common = set.intersection(*(set(curve.seeds) for curve in found.values())) if len(found) > 1 else set()
     if not common:
         return dict.fromkeys(found, "-")
-    losses = {name: curve.losses[:, np.isin(curve.seeds, list(common))] for name, curve in found.items()}
-    return {name: f"{share:.0%}" for name, share in main_effect_shares(losses).items()}
+    # One above the other, so that a seed is drawn with its losses of all hyperparameters.
+    losses = np.concatenate([curve.losses[:, np.isin(curve.seeds, list(common))] for curve in found.values()])
+    ends = np.cumsum([len(curve.values) for curve in found.values()])[:-1]
+
+    def share(name: str, losses: Floats) -> float:
+        return main_effect_shares(dict(zip(found, np.split(losses, ends), strict=True)))[name]
+
+    texts = {}
+    for name in found:
+        low, high = bootstrap(partial(share, name), losses)
+        texts[name] = f"{share(name, losses):.0%}" + ("" if math.isnan(low) else f" [{low:.0%}, {high:.0%}]")
+    return texts
 
 
 def _index_text(index: Index, curve: Curve) -> str:

@@ -144,33 +144,25 @@ def project(spheres: Spheres, updates: Any, unit_axis: int | None) -> Any:
 def retract(spheres: Spheres, updates: Any, unit_axis: int | None, project_update: bool = False) -> Any:
     """Makes w + u end on the sphere: u becomes r (w + u) / ||w + u|| - w.
 
-    That is s u + (s - 1) w with s = r / ||w + u||. There is no further pass over w + u, since ||w + u||^2 =
-    ||w||^2 + <u, u + 2 w>, and no cancellation, since s - 1 = (r^2 - ||w + u||^2) / (||w + u|| (||w + u|| + r)).
-    The term r^2 - ||w||^2 in it, zero but for rounding, keeps rounding errors from adding up over the steps.
-
-    An update that takes w to less than half of its length, as hardly any does, cancels in both: w + u is formed then.
+    That is s u + (s - 1) w with s = r / ||w + u|| and s - 1 = (r^2 - ||w + u||^2) / (||w + u|| (||w + u|| + r)), so
+    that u keeps all of its digits. What is rounded in s - 1 is less than the last digit of w, and every step measures
+    ||w + u|| anew: rounding errors do not add up. Where u takes w to a fraction of its length, as hardly any update
+    does, s u and (s - 1) w cancel, and the end is off by s times as much.
     """
 
     def retract_leaf(update, weight, square, radius, held):
-        u, w = update, weight.astype(jnp.promote_types(weight.dtype, square.dtype))
+        # XLA on CPU would write an update out twice, before and after its scaling by the learning rate.
+        u, w = lax.optimization_barrier(update), weight.astype(jnp.promote_types(weight.dtype, square.dtype))
         if project_update:
             for _ in range(2):  # the second time takes what the first one's rounding left of a large multiple of w
                 normal = inner_product(u, w, unit_axis) / _non_zero(square)
                 u = u - jnp.where(held, normal, 0.0) * w
-        growth = inner_product(u, u + 2.0 * w, unit_axis)
-
-        def exact(u, w):
-            return inner_product(w + u, w + u, unit_axis)
-
-        is_short = square + growth < 0.25 * square
-        end_square = lax.cond(jnp.any(is_short), exact, lambda u, w: square + growth, u, w)
-        norm = jnp.sqrt(jnp.where(is_short, end_square, square + growth))
-        held &= norm > 0.0  # w + u = 0 points nowhere
-        norm = _non_zero(norm)
+        end_square = inner_product(w + u, w + u, unit_axis)
+        held &= end_square > 0.0  # w + u = 0 points nowhere
+        norm = _non_zero(jnp.sqrt(end_square))
         scale = jnp.where(held, radius / norm, 1.0)
-        shift = (jnp.square(radius) - square - growth) / (norm * (norm + radius))
-        moved = scale * u + jnp.where(held, shift, 0.0) * w
-        return jnp.where(held & is_short, scale * (w + u) - w, moved).astype(update.dtype)
+        shift = jnp.where(held, (jnp.square(radius) - end_square) / (norm * (norm + radius)), 0.0)
+        return (scale * u + shift * w).astype(update.dtype)
 
     return _map_leaves(retract_leaf, updates, spheres.weight, spheres.square, spheres.radius, spheres.held)
 

@@ -162,6 +162,22 @@ def test_shares_are_of_the_seeds_that_all_have(tmp_path):
     assert by_column(index_rows({"alpha": found["alpha"]})[0])["share"] == "-"  # of one there is no share
 
 
+def test_a_shares_interval_is_from_one_seed_to_the_other(tmp_path):
+    """Of two seeds a bootstrap draws each alone in a quarter of its samples: the interval ends there."""
+    for seed in (0, 1):
+        for name, slope in (("alpha", 0.1), ("beta1", 0.05 * (1 + seed))):
+            for place, value in enumerate(ADAM[name]):
+                loss = 1 + slope * place * (value != getattr(Hyperparameters(), name))
+                write_run(tmp_path, (loss,), seed=seed, **{name: value})
+    found = curves_of(records.read_runs(tmp_path), "plain20", "adam", "train_loss")
+    shown = {row[0]: by_column(row)["share"] for row in index_rows(found)}
+    one, other = (main_effect_shares({n: c.losses[:, [s, s]] for n, c in found.items()}) for s in (0, 1))
+    for name, text in shown.items():
+        low, high = sorted((one[name], other[name]))
+        assert text.endswith(f" [{low:.0%}, {high:.0%}]")
+        assert high > low + 0.1
+
+
 def test_a_basin_that_goes_to_an_end_of_the_grid_is_said_to_be_at_least_that(tmp_path):
     """Losses of 1, but for alpha's two ends, of 2."""
     for name, ends in (("alpha", 2.0), ("beta1", 1.0)):
