@@ -82,7 +82,7 @@ def compose(runs: list[Run]) -> "dict[str, Figure]":
 
 
 def make_picture(name: str, figure: "Figure", judgements: list[Judgement]) -> Picture:
-    """The figure in 64 colours as lossless WebP, which keeps the page below a megabyte."""
+    """The figure in 64 colours as lossless WebP, which keeps the page near a megabyte."""
     from PIL import Image
 
     buffer = io.BytesIO()
