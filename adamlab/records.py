@@ -182,6 +182,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def check_config(folder: Path, config: RunConfig) -> None:
+    """Raises RecordsError where the folder holds another configuration, `Damaged` where it holds none that is whole."""
     found = read_config(folder)["config"]
     if found != config:
         raise RecordsError(f"{folder} holds another configuration ({difference(config, found)}); choose another --out")

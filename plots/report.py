@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from plots.numbers import Table
 
-DPI = 150
+DPI = 130
 # What the papers say of a figure, by the beginning of its name; of others they say nothing.
 SAID = {
     "figure1-training-loss": ("S2", "S3", "S4", "S5", "S6", "S7", "S8"),
@@ -82,7 +82,7 @@ def compose(runs: list[Run]) -> "dict[str, Figure]":
 
 
 def make_picture(name: str, figure: "Figure", judgements: list[Judgement]) -> Picture:
-    """The figure in 64 colours as lossless WebP, which keeps the page near a megabyte."""
+    """The figure in 64 colours as lossless WebP, which keeps the page below a megabyte."""
     from PIL import Image
 
     buffer = io.BytesIO()
