@@ -70,12 +70,15 @@ _AT_256_PHOTOGRAPHS = {
     ),
 }
 
-# On a laptop Adam has no weight decay, so that it differs from Adam-LAWN in the constraint and, as in the paper, in the
-# schedule: two phases, and three.
-_LAPTOP = {"alpha": 3e-3, "warmup_epochs": 2.0}
+# On a laptop nothing has weight decay, so that an optimizer differs from its LAWN variant in the constraint and, as in
+# the paper, in the schedule: two phases, and three.
+_LAPTOP, _LAPTOP_SGD = {"alpha": 3e-3, "warmup_epochs": 2.0}, {"alpha": 6e-2, "warmup_epochs": 2.0}
 _AT_50 = {
     "adam": Cell(Hyperparameters(**_LAPTOP), "start", "not tuned"),
     "adam_lawn": Cell(Hyperparameters(free_epochs=2.0, **_LAPTOP), "start", "not tuned"),
+    "adamp": Cell(Hyperparameters(**_LAPTOP), "start", "not tuned"),
+    "sgd": Cell(Hyperparameters(**_LAPTOP_SGD), "start", "not tuned"),
+    "sgd_lawn": Cell(Hyperparameters(free_epochs=2.0, **_LAPTOP_SGD), "start", "not tuned"),
 }
 
 # By optimizer and batch size, found with `--tune`; they go before the starting points.
