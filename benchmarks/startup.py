@@ -4,9 +4,10 @@
   python -m benchmarks.startup --model=vgg19 --turns=5
 
 Each start is a process of its own, up to the loss of its first chunk of steps (batch 100, 25 steps or fewer). The
-phases are seconds: `imports`; `data`, synthetic images; `init`, the first weights; `first chunk`, compiled or fetched
-from the cache, then executed; `second chunk`, which is execution alone; `before execution`, from the start of the
-process to the end of the first chunk, less the second's seconds: what a start waits for its first step.
+phases are seconds: `imports`; `data`, synthetic images; `init`, until the first weights are being computed; `first
+chunk`, compiled or fetched from the cache, then executed; `second chunk`, which is execution alone; `before execution`,
+from the start of the process to the end of the first chunk, less the second's seconds: what a start waits for its first
+step.
 """
 
 import argparse
@@ -41,7 +42,7 @@ def child(name: str, started: float) -> None:
     marks.append(time.perf_counter())
     keep_compilations()
     program = build_program(config, dataset.num_classes, dataset.train["image"].shape[1:], dataset.mean, dataset.std)
-    state = jax.block_until_ready(program.init(jnp.int32(0), traced(config)))
+    state = program.init(jnp.int32(0), traced(config))  # as in training: computed while the step is traced
     marks.append(time.perf_counter())
     chunk = next(feed.chunks(1))
     for _ in range(2):
