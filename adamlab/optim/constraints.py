@@ -7,7 +7,24 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from adamlab.optim.sphere import Leaves, Mask, largest_drift, measure, project, require_params, retract, zero_radii
+from adamlab.optim.sphere import (
+    Leaves,
+    Mask,
+    largest_drift,
+    measure,
+    project,
+    require_params,
+    retract,
+    zero_drift,
+    zero_radii,
+)
+
+
+class ProjectToTangentState(NamedTuple):
+    """State of `project_to_tangent`: the number of updates so far, and the norms at the first of them."""
+
+    count: ArrayLike
+    radius: Leaves
 
 
 def project_to_tangent(
@@ -24,8 +41,8 @@ def project_to_tangent(
       unit_axis: None for one sphere per leaf, or an axis for one per unit, as in `adamlab.lawn`.
 
     Returns:
-      A stateless transformation whose `update` needs `params`. Weights of norm 0 have no tangent space: their
-      updates pass unchanged.
+      A transformation whose `update` needs `params`. Leaves whose norm is 0 at the first update stay free, as those of
+      `keep_on_sphere` do: their updates pass unchanged.
 
     Raises:
       ValueError: The mask selects nothing, or `update` gets no `params`.
@@ -39,14 +56,12 @@ def project_to_tangent(
     """
 
     def init_fn(params):
-        zero_radii(params, mask, unit_axis)  # to refuse a mask that selects nothing
-        return optax.EmptyState()
+        return ProjectToTangentState(jnp.zeros([], jnp.int32), zero_radii(params, mask, unit_axis))
 
     def update_fn(updates, state, params=None, **extra_args):
         del extra_args
-        params = require_params(params)
-        radius = zero_radii(params, mask, unit_axis)
-        spheres = measure(params, radius, 0, 0, mask, unit_axis)
+        spheres = measure(require_params(params), state.radius, state.count, 0, mask, unit_axis)
+        state = ProjectToTangentState(optax.safe_increment(state.count), spheres.radius)
         return project(spheres, updates, unit_axis), state
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
@@ -93,7 +108,7 @@ def keep_on_sphere(mask: Mask | None = None, *, unit_axis: int | None = None) ->
 
     def init_fn(params):
         radius = zero_radii(params, mask, unit_axis)
-        return KeepOnSphereState(jnp.zeros([], jnp.int32), radius, jnp.zeros([], jnp.float32))
+        return KeepOnSphereState(jnp.zeros([], jnp.int32), radius, zero_drift(radius))
 
     def update_fn(updates, state, params=None, **extra_args):
         del extra_args

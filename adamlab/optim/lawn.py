@@ -23,6 +23,7 @@ from adamlab.optim.sphere import (
     project,
     require_params,
     retract,
+    zero_drift,
     zero_radii,
 )
 from adamlab.optim.switch import require_first_moments, reset, transport
@@ -75,8 +76,8 @@ def lawn(
     none, or let it end at the switch, as `sgd_lawn` does.
 
     A constraint must have the last word on the parameters: ``lawn(...)`` comes last in an `optax.chain`, around
-    whatever scales, clips or averages updates. Right are ``chain(clip_by_global_norm(1.0), lawn(adam(1e-3), ...))``,
-    ``lawn(chain(clip_by_global_norm(1.0), adam(1e-3)), ...)`` and ``lawn(schedule_free(...), ...)``; wrong are
+    whatever scales, clips or averages updates. Right are ``chain(clip_by_global_norm(1.0), lawn(adam(1e-3), ...))``
+    and ``lawn(chain(clip_by_global_norm(1.0), adam(1e-3)), ...)``; wrong are
     ``chain(lawn(...), clip_by_global_norm(1.0))``, ``chain(lawn(...), add_decayed_weights(...))``,
     ``chain(lawn(scale_by_adam(), ...), scale_by_learning_rate(1e-3))`` and ``schedule_free(lawn(...), ...)``. A
     transformation cannot see its place, but it sees the parameters: `LawnState.drift` tells. Wrappers that apply an
@@ -136,7 +137,7 @@ def lawn(
         inner_state = inner.init(params)
         if at_switch == "transport" and isinstance(radius, dict):  # else there are no parameters: see `zero_radii`
             require_first_moments(inner_state, radius)
-        return LawnState(jnp.zeros([], jnp.int32), radius, jnp.zeros([], jnp.float32), inner_state)
+        return LawnState(jnp.zeros([], jnp.int32), radius, zero_drift(radius), inner_state)
 
     def update_fn(updates, state, params=None, **extra_args):
         params = require_params(params)

@@ -113,6 +113,11 @@ def zero_radii(params: optax.Params, mask: Mask | None, unit_axis: int | None) -
     return zeros or jnp.zeros([])
 
 
+def zero_drift(radius: Any) -> jax.Array:
+    """No drift yet, float32. The sum of the radii, which are zeros, has their type on a mesh, as later drifts have."""
+    return jnp.asarray(sum(jnp.sum(r) for r in jax.tree.leaves(radius)), jnp.float32)
+
+
 def measure(
     params: optax.Params,
     radius: Any,
@@ -126,7 +131,7 @@ def measure(
     square = {name: inner_product(w, w, unit_axis) for name, w in weight.items()}
     # Not count <= free_steps: a fraction of a step then counts as a whole one here too.
     is_new = count - 1 < free_steps
-    radius = {name: jnp.where(is_new, jnp.sqrt(sq), radius[name]) for name, sq in square.items()} or radius
+    radius = {name: jnp.where(is_new, _root(sq), radius[name]) for name, sq in square.items()} or radius
     held = {name: (count >= free_steps) & (radius[name] > 0.0) for name in square}
     return Spheres(weight, square, radius, held)
 
@@ -159,7 +164,7 @@ def retract(spheres: Spheres, updates: Any, unit_axis: int | None, project_updat
                 u = u - jnp.where(held, normal, 0.0) * w
         end_square = inner_product(w + u, w + u, unit_axis)
         held &= end_square > 0.0  # w + u = 0 points nowhere
-        norm = _non_zero(jnp.sqrt(end_square))
+        norm = jnp.sqrt(_non_zero(end_square))
         scale = jnp.where(held, radius / norm, 1.0)
         shift = jnp.where(held, (jnp.square(radius) - end_square) / (norm * (norm + radius)), 0.0)
         return (scale * u + shift * w).astype(update.dtype)
@@ -183,7 +188,9 @@ def _select(params: optax.Params, mask: Mask | None) -> Leaves:
     if not leaves:
         return {}
     mask = kernel_mask if mask is None else mask
-    mask_tree = mask(params) if callable(mask) else mask
+    # A tree of bools may be callable, too: an Equinox module is.
+    is_function = callable(mask) and all(map(callable, jax.tree.leaves(mask)))
+    mask_tree = mask(params) if is_function else mask
     try:  # as in optax.masked, one bool in the mask may stand for a whole subtree of the parameters
         flags = jax.tree.leaves(jax.tree.map(lambda m, tree: jax.tree.map(lambda _: bool(m), tree), mask_tree, params))
     except ValueError as error:
@@ -214,6 +221,11 @@ def _map_leaves(function: Callable[..., jax.Array], tree: Any, *quantities: Leav
 
 def _non_zero(divisor: jax.Array) -> jax.Array:
     return jnp.where(divisor > 0.0, divisor, 1.0)
+
+
+def _root(square: jax.Array) -> jax.Array:
+    """The square root, with a derivative of 0 at 0: who differentiates through a training would get NaN there."""
+    return jnp.where(square > 0.0, jnp.sqrt(_non_zero(square)), 0.0)
 
 
 def _name(path: tuple) -> str:

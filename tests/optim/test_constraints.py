@@ -39,6 +39,20 @@ def test_both_put_off_are_lawn():
     toy.assert_close(trajectory, expected)
 
 
+@pytest.mark.parametrize("free_steps", [0, 5])
+def test_both_are_lawn_where_a_leaf_begins_at_zero(free_steps):
+    """It has no sphere in step 0, and is free for good then, although it has a norm in the next."""
+    params = toy.PARAMS | {"dense/kernel": jnp.zeros_like(toy.PARAMS["dense/kernel"])}
+
+    def late(transform):
+        return optax.conditionally_transform(transform, lambda step: step >= free_steps)
+
+    pieces = optax.chain(late(project_to_tangent()), adam(0.03), late(keep_on_sphere()))
+    trajectory, _ = toy.run(pieces, params, STEPS)
+    expected, _ = toy.run(lawn(adam(0.03), free_steps=free_steps), params, STEPS)
+    toy.assert_close(trajectory, expected)
+
+
 def test_masks():
     mask = {name: name == "dense/kernel" for name in toy.PARAMS}
     project, keep = project_to_tangent(mask), keep_on_sphere(mask)
@@ -61,3 +75,7 @@ def test_keep_on_sphere_tells_when_it_is_not_last():
     assert state[1].drift > 1e-5
     _, state = toy.run(optax.chain(adam(0.03), keep_on_sphere()), steps=5)
     assert state[1].drift < 1e-6
+    # And what has stopped, as `lawn` does.
+    once = optax.conditionally_transform(optax.scale(0.5), lambda step: step == 1)
+    _, state = toy.run(optax.chain(adam(0.03), keep_on_sphere(), once), steps=10)
+    assert state[1].drift > 1e-5

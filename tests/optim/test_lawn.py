@@ -74,6 +74,12 @@ def test_reset_matches_the_reference_and_leaves_the_schedule_running():
     assert_matches_reference(optimizer, scheduled, free_steps=100, at_switch=reset)
 
 
+def test_reset_happens_after_a_fraction_of_a_free_step_too():
+    trajectory, _ = toy.run(lawn(adam(0.03), free_steps=2.5, at_switch="reset"), steps=10)
+    expected, _ = toy.run(lawn(adam(0.03), free_steps=3, at_switch="reset"), steps=10)
+    toy.assert_close(trajectory, expected)
+
+
 def test_reset_keeps_what_a_person_set_and_where_training_is():
     """A learning rate that was lowered by hand stays low, and what is due from a step on goes on being so."""
     params = {"kernel": jnp.array([[3.0, 4.0]])}
@@ -248,6 +254,35 @@ def test_the_drift_remembers_what_has_stopped():
     once = optax.conditionally_transform(optax.scale(0.5), lambda step: step == 10)
     _, state = toy.run(optax.chain(adam_lawn(0.03, 5), once), steps=30)
     assert optax.tree.get(state, "drift") > 1e-5
+
+
+def test_the_drift_is_that_of_the_unit_which_moved_most():
+    optimizer = lawn(adam(0.03), free_steps=0, unit_axis=-1)
+    _, state = optimizer.update(toy.gradients(toy.PARAMS, 0), optimizer.init(toy.PARAMS), toy.PARAMS)
+    moved = toy.PARAMS | {"dense/kernel": toy.PARAMS["dense/kernel"].at[:, 1].multiply(1.25)}
+    _, state = optimizer.update(toy.gradients(moved, 1), state, moved)
+    np.testing.assert_allclose(state.drift, 0.25, rtol=1e-5)
+
+
+@pytest.mark.parametrize("free_steps", [0, 2, 10])
+def test_who_differentiates_through_a_training_gets_the_inner_optimizers_gradient_from_zero_leaves(free_steps):
+    """As meta-learning does. A leaf that is 0 and stays so has a square root whose derivative is infinite."""
+    params = {"a": jnp.array([[0.6, -0.8]]), "head": jnp.zeros((2, 1))}
+
+    def end(params, learning_rate, wrap):
+        optimizer = wrap(optax.sgd(learning_rate))
+        state = optimizer.init(params)
+        for _ in range(3):
+            updates, state = optimizer.update(
+                jax.grad(lambda p: jnp.sum((p["a"] @ p["head"]) ** 2))(params), state, params
+            )
+            params = optax.apply_updates(params, updates)
+        return jnp.sum((params["a"] @ (params["head"] + 1.0)) ** 2)
+
+    found = jax.grad(end, (0, 1))(params, 0.1, lambda inner: lawn(inner, free_steps=free_steps))
+    expected = jax.grad(end, (0, 1))(params, 0.1, lambda inner: inner)
+    toy.assert_close(found[0]["head"], expected[0]["head"])
+    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
 
 
 def test_masks():

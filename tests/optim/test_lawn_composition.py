@@ -148,6 +148,15 @@ def test_multi_steps():
     assert holds_norms(inside)
 
 
+def test_a_reset_does_not_set_back_a_schedule_of_multi_steps_inside():
+    every = optax.MultiSteps(optax.sgd(0.03), lambda step: jnp.where(step < 1, 1, 2))
+    trajectory, _ = toy.run(lawn(every, free_steps=3, at_switch="reset"), steps=9)
+    biases = np.stack([toy.PARAMS["conv/bias"], *trajectory["conv/bias"]])
+    moved = np.abs(np.diff(biases, axis=0)).max(axis=1) > 0
+    # One step of one gradient, then of two; the switch, before step 3, throws away the gradient of none.
+    assert np.flatnonzero(moved).tolist() == [0, 2, 4, 6, 8]
+
+
 def test_apply_if_finite():
     def gradients(params, i):  # a NaN in the constrained phase
         return jax.tree.map(lambda g: jnp.where(i == 10, jnp.nan, g), toy.gradients(params, i))

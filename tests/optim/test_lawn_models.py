@@ -117,6 +117,16 @@ def test_biases_of_rank_2_and_more_are_no_kernels():
     assert (mask.weight, mask.bias) == (True, False)
 
 
+def test_a_mask_with_the_structure_of_an_equinox_module_is_no_function():
+    """Although it can be called."""
+    eqx = pytest.importorskip("equinox")
+    params = eqx.filter(eqx.nn.MLP(4, 3, 8, 1, key=jax.random.key(0)), eqx.is_array)
+    mask = kernel_mask(params)
+    assert callable(mask)
+    given = lawn(optax.adam(1e-2), free_steps=1, mask=mask).init(params)
+    assert given.radius.keys() == lawn(optax.adam(1e-2), free_steps=1).init(params).radius.keys()
+
+
 def test_haikus_shifts_of_rank_4_and_biases_of_rank_3_are_no_kernels():
     hk = pytest.importorskip("haiku")
 

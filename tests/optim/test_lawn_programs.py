@@ -12,6 +12,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
 from adamlab.optim.adam import adam
+from adamlab.optim.constraints import keep_on_sphere, project_to_tangent
 from adamlab.optim.lawn import adam_lawn, lamb_lawn, lawn, sgd_lawn
 from adamlab.optim.relatives import adamp
 from adamlab.optim.schedules import three_phase_schedule
@@ -117,6 +118,22 @@ def test_shard_map(expected):
 
 
 MASK = {name: name in toy.KERNELS for name in toy.PARAMS}
+
+
+@pytest.mark.parametrize("optimizer", [adam_lawn(0.03, 2), optax.chain(project_to_tangent(), keep_on_sphere())])
+def test_shard_map_may_train_another_model_on_each_device(optimizer):
+    def train_own(kernels):
+        def body(carry, _):
+            kernel, state = carry
+            updates, state = optimizer.update(jnp.sin(kernel), state, kernel)
+            return (optax.apply_updates(kernel, updates), state), None
+
+        carry = kernels[0], optimizer.init(kernels[0])
+        return jax.lax.scan(body, carry, length=5)[0][0][None]
+
+    kernels = jax.random.normal(jax.random.key(0), (4, 3, 2))
+    spread = jax.shard_map(train_own, mesh=Mesh(jax.devices(), "each"), in_specs=P("each"), out_specs=P("each"))
+    toy.assert_close(jax.jit(spread)(kernels), jnp.concatenate([train_own(kernel[None]) for kernel in kernels]))
 
 
 @pytest.mark.parametrize("make", [adam_lawn, sgd_lawn, lamb_lawn, partial(adam_lawn, mask=MASK)])
