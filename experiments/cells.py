@@ -82,14 +82,21 @@ _AT_50 = {
 }
 
 # By optimizer and batch size, found with `--tune`; they go before the starting points.
-_GRID_50 = "alpha in 1e-3, 3e-3, 9e-3 on plain20 and CIFAR-10, seed 0, 2,000 held-out training images"
-_GRID_250 = _GRID_50.replace("1e-3, 3e-3, 9e-3", "2.24e-3, 6.71e-3, 2.01e-2")
+_HELD_OUT = "on plain20 and CIFAR-10, seed 0, 2,000 held-out training images"
+_GRIDS = {
+    ("adam", 50): (3e-3, "1e-3, 3e-3, 9e-3"),
+    ("adam", 250): (6.71e-3, "2.24e-3, 6.71e-3, 2.01e-2"),
+    ("adam_lawn", 50): (3e-3, "1e-3, 3e-3, 9e-3"),
+    ("adam_lawn", 250): (6.71e-3, "2.24e-3, 6.71e-3, 2.01e-2"),
+    ("sgd", 50): (6e-2, "0.02, 0.06, 0.18"),
+    ("sgd", 250): (0.134, "0.0447, 0.134, 0.402"),
+    ("sgd_lawn", 50): (6e-2, "0.02, 0.06, 0.18"),
+    ("sgd_lawn", 250): (0.402, "0.0447, 0.134, 0.402, 1.21"),
+}
 TUNED: dict[str, dict[tuple[str, int], Cell]] = {
     "lawn-laptop": {
-        ("adam", 50): Cell(_AT_50["adam"].hyperparameters, "tuned", _GRID_50),
-        ("adam", 250): Cell(replace(_AT_50["adam"].hyperparameters, alpha=6.71e-3), "tuned", _GRID_250),
-        ("adam_lawn", 50): Cell(_AT_50["adam_lawn"].hyperparameters, "tuned", _GRID_50),
-        ("adam_lawn", 250): Cell(replace(_AT_50["adam_lawn"].hyperparameters, alpha=6.71e-3), "tuned", _GRID_250),
+        (name, size): Cell(replace(_AT_50[name].hyperparameters, alpha=alpha), "tuned", f"alpha in {grid} {_HELD_OUT}")
+        for (name, size), (alpha, grid) in _GRIDS.items()
     }
 }
 
