@@ -188,9 +188,9 @@ def _index_text(index: Index, curve: Curve) -> str:
 
 
 def intervals(found: Iterable[Curve]) -> str:
-    """What the intervals are, for a heading: a bootstrap of a few seeds does not see how far others would lie."""
+    """What the intervals are, for a heading: what a bootstrap of a few seeds is not, `adamlab.analysis` says."""
     counts = [len(curve.seeds) for curve in found if len(curve.seeds) > 1]
-    narrow = f", too narrow for {min(counts)}" if counts and min(counts) < 10 else ""
+    narrow = f", for {min(counts)} too narrow and too high" if counts and min(counts) < 10 else ""
     return f"95 % bootstrap intervals over seeds{narrow}" if counts else ""
 
 

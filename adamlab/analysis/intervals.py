@@ -18,8 +18,10 @@ def bootstrap(
 ) -> tuple[float, float]:
     """A confidence interval of an index, by drawing seeds anew (percentile bootstrap).
 
-    With three seeds such an interval is too narrow: it never sees a seed that was not among them. For an index in units
-    of the noise it is wrong, since a seed that is drawn twice makes the noise look smaller: see `jackknife`.
+    With three seeds such an interval is too narrow: it never sees a seed that was not among them. For an index that is
+    measured from the lowest of several means, which chance alone puts above 0, it is also too high, since drawing anew
+    adds chance to chance. For an index in units of the noise it is wrong, since a seed that is drawn twice makes the
+    noise look smaller: see `jackknife`.
 
     Args:
       index: From losses (values, seeds) to a number.

@@ -72,6 +72,8 @@ def test_basin_is_cut_at_the_first_crossing_and_at_the_grids_end():
     assert basin_width([0, 1, 2, 3], [[1.0], [2.0], [1.0], [1.0]]) == pytest.approx(0.1)
     assert basin_width([0, 1, 2, 3], [[2.0], [1.0], [1.05], [1.0]]) == pytest.approx(2.1)
     assert basin_width([0, 1, 2], [[1.0], [1.0], [1.0]]) == 2
+    # The tolerance is relative: 5 is the level, a quarter of each side.
+    assert basin_width([0, 1, 2], [[8.0], [4.0], [8.0]], tolerance=0.25) == 0.5
     # A steeper valley is narrower.
     widths = [basin_width([0, 1, 2], [[1 + s], [1.0], [1 + s]]) for s in (0.2, 0.5, 1.0)]
     assert widths == sorted(widths, reverse=True)
@@ -87,6 +89,12 @@ def test_shares_are_unbiased_where_chance_is_all_there_is_in_one_parameter():
     assert np.mean([share["epsilon"] for share in shares]) < 0.06  # not removed, noise would make 0.12
     assert all(sum(share.values()) == pytest.approx(1) for share in shares)
     assert main_effect_shares({"alpha": [[1.0], [1.0]]}) == {"alpha": 0.0}
+
+
+def test_shares_are_what_the_equation_says():
+    """By hand. Means 1, 4, 1 have a variance of 2, of which chance makes 2/3 of s^2 / 3 = 11/18; of beta1, 2.25."""
+    curves = {"alpha": [[0.0, 1.0, 2.0], [3.0, 3.0, 6.0], [1.0, 2.0, 0.0]], "beta1": [[0.0] * 3, [3.0] * 3]}
+    assert main_effect_shares(curves)["alpha"] == pytest.approx((2 - 11 / 27) / (2 - 11 / 27 + 2.25))
 
 
 @given(arrays(np.float64, (4, 6), elements=st.floats(0, 1)))

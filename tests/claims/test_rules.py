@@ -9,13 +9,13 @@ from adamlab.config import PROTOCOLS
 from tests.claims.worlds import gupta, madan
 
 NAMES = [claim.name for claim in CLAIMS]
-EPSILON, BETA2 = ("plain20", "epsilon", 1.0), [("resnet34", "beta2", value) for value in (0.1, 0.9, 0.99, 0.9999)]
+EPSILON = ("plain20", "epsilon", 1.0)
 ALPHA = [("plain20", None, None), *(("plain20", "alpha", value) for value in (1e-5, 1e-4, 1e-2, 1e-1))]
 
 # What to change of the paper's world so that the claim, and perhaps others, are contradicted.
 OPPOSITES = {
     "S1": {("plain20", "alpha", 0.0008): (1.6, 1.0, 75.0)},
-    "S2": {at: (5.0, 1.0, 75.0) for at in BETA2},
+    "S2": {EPSILON: (5.0, 1.0, 75.0), ("plain20", "epsilon", 1e-6): (0.5, 1.0, 75.0)},
     "S3": {("plain20", "alpha", 1e-2): (0.5, 1.0, 72.0)},
     "S4": {("resnet34", "alpha", 1e-4): (0.5, 1.1, 65.0)},
     "S5": {("resnet34", "alpha", 1e-4): (0.5, 1.1, 65.0)},
@@ -128,6 +128,11 @@ def test_nearness_is_not_judged_where_a_guess_is_near(tmp_path):
     assert "a network that only guesses is within a factor of 1.4" in plain.why
     assert not plain.samples
     assert residual.state() == "holds"  # from 1.3 to 0.8 nats
+
+
+def test_curves_of_the_test_loss_that_fall_and_level_off_are_no_v(worlds, tmp_path):
+    levelling = madan(tmp_path, {at: (1.0, 1.0, "levelling") for at in ALPHA}, only=ALPHA)
+    assert verdicts(mixed(worlds["S"], levelling), "S14") == {"S14": "contradicted"}
 
 
 def test_absolute_accuracies_are_judged_at_the_papers_protocol_alone(tmp_path):

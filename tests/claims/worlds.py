@@ -64,7 +64,7 @@ def madan(
 
     Args:
       changed: Entries as those of `MADAN`, with ("model", None, None) for the default setting; an accuracy may be the
-        word `falling` or `rising`, which is the shape of the test loss.
+        word `falling`, `levelling` or `rising`, which is the shape of the test loss.
     """
     table = MADAN | (changed or {})
     settings = [(model, *at) for model in ("plain20", "resnet34") for at in [(None, None), *sorted(GRID)]]
@@ -80,7 +80,11 @@ def madan(
 def _curves(config: RunConfig, train: float, test: float, accuracy: float | str) -> list[dict]:
     """Training losses that fall, test losses in the shape of a V, accuracies that level off."""
     last, factor = config.protocol.epochs, 1 + noise(config.setting, config.model, config.seed)
-    shapes = {"falling": lambda e: 2 * 0.8**e, "rising": lambda e: 0.5 * 1.1**e}
+    shapes = {
+        "falling": lambda e: 2 * 0.8**e,
+        "levelling": lambda e: 0.8 + 1.5 * 0.7**e,
+        "rising": lambda e: 0.5 * 1.1**e,
+    }
     shape = shapes.get(str(accuracy), lambda e: 0.7 + 0.05 * abs(e - last / 2))
     reached = 75.0 if isinstance(accuracy, str) else accuracy
     return [
