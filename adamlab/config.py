@@ -121,8 +121,8 @@ class RunConfig:
       hyperparameters: The optimizer's.
       seed: Decides initial weights and the order of the images; runs that differ in hyperparameters or optimizer alone
         share both.
-      stem: The ResNets' first layers, `imagenet` or `cifar`; None for a model without that choice.
-      downsample: Where plain20 strides, `last` or `first` layer of a set; None for a model without that choice.
+      stem: The ResNets' first layers, `imagenet`, which is what None means, or `cifar`; None for other models.
+      downsample: Where plain20 strides, `last`, which is what None means, or `first` layer of a set; None for others.
       precision: Of activations, `float32` or `bf16`; parameters are always float32.
       epsilon_placement: `outside` the root (PyTorch's Adam, what the paper ran) or `inside` (Algorithm 1 as printed).
       optimizer: A key of `OPTIMIZERS`.

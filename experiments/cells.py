@@ -70,8 +70,8 @@ _AT_256_PHOTOGRAPHS = {
     ),
 }
 
-# On a laptop nothing has weight decay, so that an optimizer differs from its LAWN variant in the constraint and, as in
-# the paper, in the schedule: two phases, and three.
+# On a laptop these have no weight decay, so that an optimizer differs from its LAWN variant in the constraint and, as
+# in the paper, in the schedule: two phases, and three.
 _LAPTOP, _LAPTOP_SGD = {"alpha": 3e-3, "warmup_epochs": 2.0}, {"alpha": 6e-2, "warmup_epochs": 2.0}
 _AT_50 = {
     "adam": Cell(Hyperparameters(**_LAPTOP), "start", "not tuned"),

@@ -62,7 +62,9 @@ def print_claim(console: "Console", claim: "Claim", judgements: "list[Judgement]
     console.print(f"Source: {PAPERS[claim.name[0]]}, {claim.section}.")
     console.print(f"Rule: {claim.rule}")
     if not judgements:
-        console.print("\n[dim]not run[/]: no study has any of these runs, or none of the protocol that it asks for")
+        console.print(
+            "\n[dim]not run[/]: no study has any of these runs, or none of the protocol or data set that it asks for"
+        )
     for judgement in judgements:
         study, verdict = judgement.study, judgement.verdict
         console.print(f"\n[bold]{study.name}[/], {study.scope}: [{STYLES[verdict]}]{verdict}[/]")

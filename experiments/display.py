@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Column
 
 from adamlab.config import RunConfig
 from adamlab.data import ArrayDataset, Dataset
@@ -75,13 +76,16 @@ class Display:
 
     def __init__(self, console: Console) -> None:
         self.console = console
+        # Where not all of it fits, the run's name is cut, then the status: the time left is what a person waits for.
+        narrow = Column(ratio=1, no_wrap=True, overflow="ellipsis")
         self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=20),
-            TextColumn("{task.fields[status]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
+            TextColumn("{task.description}", table_column=narrow),
+            *([BarColumn(bar_width=20)] if console.width >= 120 else []),
+            TextColumn("{task.fields[status]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
+            TimeElapsedColumn(table_column=Column(min_width=7, no_wrap=True)),
+            TextColumn("left", table_column=Column(min_width=4, no_wrap=True)),
+            TimeRemainingColumn(table_column=Column(min_width=7, no_wrap=True)),
+            expand=True,
             console=console,
             disable=not console.is_terminal,
             transient=True,

@@ -59,14 +59,19 @@ class Execution:
           images: That are to be split over them: where no number was asked for, the most that divide these.
 
         Raises:
-          ConfigError: There are no such devices, or several for runs that are vmapped.
+          ConfigError: JAX finds no device, there are no such devices, or several for runs that are vmapped.
         """
         import jax
 
+        from adamlab.data.dataset import one_line
         from adamlab.data.order import largest_divisor
         from adamlab.training.parallel import Devices
 
-        count = jax.device_count() if self.devices is None else self.devices
+        try:
+            available = jax.device_count()
+        except RuntimeError as error:  # such as JAX_PLATFORMS=cuda without CUDA
+            raise ConfigError(f"JAX cannot start: {one_line(error)}") from None
+        count = available if self.devices is None else self.devices
         if images is not None and self.devices is None:
             count = largest_divisor(images, count)
         devices = Devices(count, self.spmd)

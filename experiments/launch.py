@@ -235,4 +235,9 @@ def _parse_slurm(text: str) -> dict[str, Any]:
             parameters[name] = SLURM_PARAMETERS[name](value)
         except ValueError:
             raise ConfigError(f"--slurm: {name} must be a whole number, got {value!r}") from None
+        least = 0 if name in ("gpus_per_node", "signal_delay_s") else 1
+        if isinstance(parameters[name], int) and parameters[name] < least:
+            raise ConfigError(f"--slurm: {name} must be at least {least}, got {value}")
+        if not value:
+            raise ConfigError(f"--slurm: {name} must be a name, got none")
     return parameters

@@ -115,7 +115,8 @@ def compose_one(cells: Mapping[Cell, Sequence[Run]], several: bool) -> Figure:
 def reading(runs: Sequence[Run], several: bool) -> list[str]:
     """How to read the lines, for the heading: what they are, where phases end, what is left out."""
     outcomes = [run.ending for run in runs]
-    notes = ["all but the training loss measured on the first 100 training images"]
+    probed = min(100, *(run.config.protocol.train_images for run in runs))
+    notes = [f"all but the training loss measured on the first {probed} training images"]
     notes += ["each line: best of several settings on these images"] if several else []
     notes += ["line: mean of seeds, band: smallest to largest"] if len({run.config.seed for run in runs}) > 1 else []
     lawn = any(OPTIMIZERS[run.config.optimizer].has_free_phase for run in runs)

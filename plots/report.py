@@ -18,7 +18,7 @@ from adamlab.claims import CLAIMS, PAPERS, Claim, Judgement, judge
 from adamlab.claims.evidence import on_a_papers_set
 from adamlab.claims.words import by_seed, decisive, describe
 from adamlab.command import Parser, run_main
-from adamlab.files import write_whole
+from adamlab.files import WriteError, make_folder, write_whole
 from adamlab.records import RecordsError, Run
 from plots.studies import gather
 
@@ -177,11 +177,11 @@ def main() -> None:
     page = render(gather(arguments.results))
     if arguments.out.is_dir():
         raise RecordsError(f"cannot write the report to {arguments.out}: it is a folder")
+    make_folder(arguments.out.parent)
     try:
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
         write_whole(arguments.out, page)
     except OSError as error:
-        raise RecordsError(f"cannot write the report to {arguments.out}: {error.strerror}") from None
+        raise WriteError(f"cannot write the report to {arguments.out}: {error.strerror}") from None
     print(arguments.out)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adamlab.config import RunConfig
+from adamlab.files import WriteError, make_folder
 from adamlab.records import RecordsError, Run, read_runs
 
 # matplotlib is imported where it is needed: --help does not wait for it.
@@ -67,7 +68,8 @@ def draw_studies(results: Path, out: Path | None, compose: "Callable[[list[Run]]
       The files written, a PNG and an SVG per figure.
 
     Raises:
-      RecordsError: There is no run, a run is damaged, or a figure cannot be written.
+      RecordsError: There is no run, a run is damaged, or there can be no folder of that name.
+      WriteError: The disk does not take a figure.
     """
     from matplotlib import rc_context
 
@@ -77,12 +79,12 @@ def draw_studies(results: Path, out: Path | None, compose: "Callable[[list[Run]]
     for study, runs in find_studies(results).items():
         folder = out / study if out else results / study / "figures"
         with rc_context(style.RC):
-            try:
-                for name, figure in compose(runs).items():
-                    folder.mkdir(parents=True, exist_ok=True)
+            for name, figure in compose(runs).items():
+                make_folder(folder)
+                try:
                     paths += style.save(figure, folder / name)
-            except OSError as error:
-                raise RecordsError(f"cannot write figures to {folder}: {error.strerror}") from None
+                except OSError as error:
+                    raise WriteError(f"cannot write figures to {folder}: {error.strerror}") from None
     return paths
 
 

@@ -264,12 +264,18 @@ def new_figure(heading: Sequence[tuple[str, dict[str, Any]]], rows: int, panel_h
 
 
 def save(figure: Figure, path: Path) -> list[Path]:
-    """Writes `path`.png and `path`.svg, and returns both paths.
+    """Writes `path`.png and `path`.svg, each whole or not at all, and returns both paths.
 
     Raises:
       OSError: A file cannot be written.
     """
-    paths = [path.with_name(f"{path.name}.{suffix}") for suffix in ("png", "svg")]
-    figure.savefig(paths[0])
-    figure.savefig(paths[1], metadata={"Date": None})
+    paths = []
+    for suffix in ("png", "svg"):
+        paths.append(path.with_name(f"{path.name}.{suffix}"))
+        temporary = path.with_name(f"{path.name}.{suffix}.tmp")
+        try:
+            figure.savefig(temporary, format=suffix, metadata={"Date": None} if suffix == "svg" else None)
+            temporary.replace(paths[-1])
+        finally:
+            temporary.unlink(missing_ok=True)
     return paths

@@ -189,10 +189,10 @@ def _select(params: optax.Params, mask: Mask | None) -> Leaves:
         return {}
     mask = kernel_mask if mask is None else mask
     # A tree of bools may be callable, too: an Equinox module is.
-    is_function = callable(mask) and all(map(callable, jax.tree.leaves(mask)))
-    mask_tree = mask(params) if is_function else mask
+    if callable(mask) and all(map(callable, jax.tree.leaves(mask))):
+        mask = mask(params)
     try:  # as in optax.masked, one bool in the mask may stand for a whole subtree of the parameters
-        flags = jax.tree.leaves(jax.tree.map(lambda m, tree: jax.tree.map(lambda _: bool(m), tree), mask_tree, params))
+        flags = jax.tree.leaves(jax.tree.map(lambda m, tree: jax.tree.map(lambda _: bool(m), tree), mask, params))
     except ValueError as error:
         raise ValueError(f"mask must have the structure of the parameters, or begin as it does: {error}") from None
     if not any(flags):

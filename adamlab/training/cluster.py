@@ -5,6 +5,7 @@ of them can know, such as that a file is there or that it is time to stop, is ag
 """
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,12 +35,14 @@ def join(coordinator: str | None = None, processes: int | None = None, process: 
       process: Which one this is, from 0.
 
     Raises:
-      ConfigError: An address is given without the numbers, or the numbers without it, or nobody answers there.
+      ConfigError: An address is none, or given without the numbers, or the numbers without it; or nobody answers there.
     """
     if coordinator not in (None, "auto"):
         if processes is None or process is None or not 0 <= process < processes:
             got = f"{processes} and {process}"
             raise ConfigError(f"--coordinator needs --num-processes and --process-id, counted from 0, got {got}")
+        if not re.fullmatch(r".+:\d{1,5}", coordinator) or not 0 < int(coordinator.rpartition(":")[2]) < 2**16:
+            raise ConfigError(f"--coordinator must be auto or host:port, a port from 1 to 65535, got {coordinator!r}")
     elif processes is not None or process is not None:
         raise ConfigError(f"--num-processes and --process-id need --coordinator=host:port, got {coordinator}")
     elif coordinator is None and not _in_cluster():
@@ -56,8 +59,11 @@ def join(coordinator: str | None = None, processes: int | None = None, process: 
 
 def _in_cluster() -> bool:
     """Whether the environment shows a job of several processes that JAX can find the others of."""
-    counts = [int(os.environ.get(name, "1")) for name in COUNTS]
-    return max(counts) > 1 or all(name in os.environ for name in KUBERNETES)
+    counts = {name: os.environ.get(name, "1") for name in COUNTS}
+    for name, count in counts.items():
+        if not count.isdigit():
+            raise ConfigError(f"{name} must be a number of processes, got {count!r}")
+    return max(map(int, counts.values())) > 1 or all(name in os.environ for name in KUBERNETES)
 
 
 def leads() -> bool:

@@ -14,7 +14,9 @@ from rich.console import Console
 from adamlab import data, records
 from adamlab.config import PROTOCOLS, Protocol, RunConfig
 from adamlab.hyperparameters import ConfigError
+from adamlab.training.checkpoint import Position
 from experiments import sensitivity
+from experiments.display import Display
 from experiments.options import choose_protocol
 from experiments.tables import make_table, print_tables
 from plots.sensitivity import draw
@@ -70,6 +72,25 @@ def test_a_diverged_run_is_said_and_not_in_the_mean():
     console.print(make_table("plain20", "adam", "alpha", {1e-3: runs}))
     # The mean of 1.5 and 1, and their standard deviation, 0.5 / sqrt(2).
     assert re.search(r"1\.2500 ± 0\.3536 .*default, diverged \(1 of 3\)", console.export_text())
+
+
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_a_terminal_shows_the_time_left_whatever_its_width(width):
+    """The run's name is what is cut."""
+    console = Console(file=io.StringIO(), force_terminal=True, width=width)
+    (config,) = configs_of("--param=epsilon", "--values=1e-4", "--model=resnet34")
+    display = Display(console)
+    with display.running([config]):
+        display.start([config], Position())
+        display.step(1, 1, 1.234)
+        display.epoch(config, {"test_accuracy": 0.301})
+        display.step(2, 1, 1.234)
+        console.print(display._progress.get_renderable())
+    assert isinstance(console.file, io.StringIO)
+    plain = re.sub(r"\x1b\[[\d;?]*\w", "", console.file.getvalue())
+    line = [line for line in plain.splitlines() if "epoch 2/15" in line][-1]
+    assert re.search(r"epoch 2/15, loss 1\.234, accuracy 30\.1% .*\d:\d\d:\d\d left [-\d]:[-\d]{2}", line)
+    assert len(line.rstrip()) <= width
 
 
 def test_results_are_shown_while_another_process_is_at_some_runs(study, tmp_path):
@@ -135,6 +156,8 @@ def test_devices_that_do_not_divide_a_batch_are_left_out_and_said(tmp_path):
         (["--dataset=digits", "--workers=-1"], "--workers must be at least 0, got -1"),
         (["--model=alexnet"], "--model must be one of plain20, resnet34, got 'alexnet'"),
         (["--model="], "--model must be one of plain20, resnet34, got ''"),
+        (["--model=plain20", "--stem=cifar"], "--stem=cifar is for resnet34, got --model=plain20"),
+        (["--model=resnet34", "--downsample=first"], "--downsample=first is for plain20, got --model=resnet34"),
         (["--param=alpha", "--values=0"], "alpha must be a finite number > 0, got 0.0"),
         (["--param=alpha", "--values=-1"], "alpha must be a finite number > 0, got -1.0"),
         (["--param=alpha", "--values=nan"], "alpha must be a finite number > 0, got nan"),
@@ -221,6 +244,18 @@ def test_options_of_a_network_go_to_that_network_alone():
     for config in configs_of("--param=alpha", "--stem=cifar", "--downsample=first"):
         expected = ("cifar", None) if config.model == "resnet34" else (None, "first")
         assert (config.stem, config.downsample) == expected
+
+
+def test_a_default_that_is_spelled_out_is_the_same_run():
+    assert configs_of("--param=alpha", "--stem=imagenet", "--downsample=last") == configs_of("--param=alpha")
+
+
+def test_a_jax_that_cannot_start_is_one_line(tmp_path):
+    process = start(["--param=alpha", *SMALL, f"--out={tmp_path}"], env=os.environ | {"JAX_PLATFORMS": "abacus"})
+    _, errors = process.communicate()
+    assert (process.returncode, errors.count("\n")) == (2, 1)
+    assert errors.startswith("error: JAX cannot start: ")
+    assert "abacus" in errors
 
 
 def test_help_waits_for_nothing_heavy():

@@ -60,7 +60,7 @@ def test_errors_are_one_line_and_status_2(tmp_path, monkeypatch, capsys, module,
         ((), "the following arguments are required: RESULTS"),
         ((tmp_path / "missing",), "no runs below"),
         ((tmp_path / "little",), "nothing to draw"),
-        ((tmp_path / "good", "--out", tmp_path / "file"), "cannot write figures to"),
+        ((tmp_path / "good", "--out", tmp_path / "file"), "cannot write results to"),
     ]:
         monkeypatch.setattr(sys, "argv", [module, *map(str, arguments)])
         with pytest.raises(SystemExit) as stop:
@@ -69,6 +69,17 @@ def test_errors_are_one_line_and_status_2(tmp_path, monkeypatch, capsys, module,
         assert (stop.value.code, answer.out) == (2, "")
         assert answer.err.startswith(f"error: {message}")
         assert answer.err.count("\n") == 1
+
+
+@MODULES
+def test_a_full_disk_is_one_line_and_status_1_and_leaves_no_half_figure(tmp_path, module, study):
+    write_enough(module, tmp_path / "good")
+    program = [sys.executable, "-m", f"plots.{module}", str(tmp_path / "good"), "--out", str(tmp_path / "figures")]
+    limited = ["bash", "-c", 'ulimit -f 8; exec "$@"', "bash", *program]  # no file of more than 8 KiB
+    answer = subprocess.run(limited, capture_output=True, text=True, check=False)
+    assert (answer.returncode, answer.stdout, answer.stderr.count("\n")) == (1, "", 1)
+    assert answer.stderr.startswith("error: cannot write figures to ")
+    assert not [path for path in (tmp_path / "figures").rglob("*") if path.is_file()]
 
 
 @MODULES

@@ -176,7 +176,7 @@ def test_bad_input_is_one_line(refuse, tmp_path):
     assert "no runs below" in refuse(tmp_path / "nothing")
     madan(tmp_path / "results", only=ALPHAS[:1])
     (tmp_path / "file").touch()
-    assert "cannot write the report to" in refuse(tmp_path / "results", "-o", tmp_path / "file" / "report.html")
+    assert "cannot write results to" in refuse(tmp_path / "results", "-o", tmp_path / "file" / "report.html")
     assert "it is a folder" in refuse(tmp_path / "results", "-o", tmp_path)
 
 

@@ -173,6 +173,9 @@ def test_a_signal_to_one_process_stops_both_at_the_same_step(tmp_path, monkeypat
     [
         (("host:1", 2, None), "--coordinator needs --num-processes and --process-id, counted from 0, got 2 and None"),
         (("host:1", 2, 2), "--coordinator needs --num-processes and --process-id, counted from 0, got 2 and 2"),
+        (("host", 2, 0), "--coordinator must be auto or host:port, a port from 1 to 65535, got 'host'"),
+        (("host:port", 2, 0), "a port from 1 to 65535, got 'host:port'"),
+        (("host:99999", 2, 0), "a port from 1 to 65535, got 'host:99999'"),
         ((None, 2, 0), "--num-processes and --process-id need --coordinator=host:port, got None"),
         (("auto", None, 1), "--num-processes and --process-id need --coordinator=host:port, got auto"),
     ],
