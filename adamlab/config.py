@@ -151,10 +151,11 @@ class RunConfig:
     norm_group: int | None = None
 
     def __post_init__(self) -> None:
-        if self.stem is not None:
-            choose("stem", self.stem, ("imagenet", "cifar"))
-        if self.downsample is not None:
-            choose("downsample", self.downsample, ("last", "first"))
+        for name, choices in (("stem", ("imagenet", "cifar")), ("downsample", ("last", "first"))):
+            if (value := getattr(self, name)) is not None:
+                choose(name, value, choices)
+            if value == choices[0]:  # the default, spelled out: the same run
+                object.__setattr__(self, name, None)
         choose("precision", self.precision, ("float32", "bf16"))
         choose("epsilon_placement", self.epsilon_placement, ("outside", "inside"))
         _check_count("seed", self.seed, 0)

@@ -66,9 +66,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--optimizer", default="adam", help=f"separated by commas: {', '.join(OPTIMIZERS)} (default: adam)")
     add("--model", default=",".join(MODELS), help="networks, separated by commas (default: plain20,resnet34)")
     add("--batch-size", type=int, metavar="N", help="images per step")
-    stems, layers = ("imagenet", "cifar"), ("last", "first")
-    add("--stem", choices=stems, default=stems[0], help="ResNet-34's first layers (default: imagenet)")
-    add("--downsample", choices=layers, default=layers[0], help="plain20's strided layer of each set (default: last)")
+    add("--stem", choices=("imagenet", "cifar"), help="ResNet-34's first layers (default: imagenet)")
+    add("--downsample", choices=("last", "first"), help="plain20's strided layer of each set (default: last)")
     add(
         "--epsilon-placement",
         choices=("outside", "inside"),
@@ -111,10 +110,9 @@ def make_configs(
 ) -> list[RunConfig]:
     """Every run of the study, each once, the default setting of each network and optimizer first."""
     models = split_choices("--model", arguments.model, MODELS)
-    for given, model in ((arguments.stem == "cifar", "resnet34"), (arguments.downsample == "first", "plain20")):
-        if given and model not in models:
-            option = f"--stem={arguments.stem}" if model == "resnet34" else f"--downsample={arguments.downsample}"
-            raise ConfigError(f"{option} is for {model}, got --model={arguments.model}")
+    for option, model in (("stem", "resnet34"), ("downsample", "plain20")):
+        if getattr(arguments, option) and model not in models:
+            raise ConfigError(f"--{option} is for {model}, got --model={arguments.model}")
     settings = []
     for (optimizer, name), values in grid.items():
         defaults = OPTIMIZERS[optimizer].defaults
@@ -127,9 +125,8 @@ def make_configs(
             protocol,
             hyperparameters,
             seed,
-            # The default is None: spelled out it is the same run.
-            stem="cifar" if arguments.stem == "cifar" and model == "resnet34" else None,
-            downsample="first" if arguments.downsample == "first" and model == "plain20" else None,
+            stem=arguments.stem if model == "resnet34" else None,
+            downsample=arguments.downsample if model == "plain20" else None,
             precision=arguments.precision,
             epsilon_placement=arguments.epsilon_placement,
             optimizer=optimizer,

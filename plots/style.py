@@ -6,6 +6,7 @@ Figures are made without pyplot: no window, no backend to choose, no state that 
 import math
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from io import BytesIO
 from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import AutoLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
 from matplotlib.transforms import ScaledTranslation, blended_transform_factory
 
+from adamlab.files import write_whole
 from adamlab.records import Run
 
 WIDTH, PANEL_HEIGHT, LEGEND_WIDTH, LINE_HEIGHT = 9.0, 2.35, 1.85, 0.185  # inches; 9 are 900 px of a README
@@ -269,13 +271,9 @@ def save(figure: Figure, path: Path) -> list[Path]:
     Raises:
       OSError: A file cannot be written.
     """
-    paths = []
-    for suffix in ("png", "svg"):
-        paths.append(path.with_name(f"{path.name}.{suffix}"))
-        temporary = path.with_name(f"{path.name}.{suffix}.tmp")
-        try:
-            figure.savefig(temporary, format=suffix, metadata={"Date": None} if suffix == "svg" else None)
-            temporary.replace(paths[-1])
-        finally:
-            temporary.unlink(missing_ok=True)
+    paths = [path.with_name(f"{path.name}.{suffix}") for suffix in ("png", "svg")]
+    for file, metadata in zip(paths, (None, {"Date": None}), strict=True):
+        drawn = BytesIO()
+        figure.savefig(drawn, format=file.suffix[1:], metadata=metadata)
+        write_whole(file, drawn.getvalue())
     return paths

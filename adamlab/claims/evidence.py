@@ -30,7 +30,7 @@ LARGE_BATCH = {
     "imagenet2012": ("resnet50", replace(PROTOCOLS["lawn-paper"].shared, **PHOTOGRAPHS["lawn-paper"])),
 }
 # The papers' own choices where a model has several: runs of another are not judged.
-OWN = {"stem": (None, "imagenet"), "downsample": (None, "last"), "epsilon_placement": ("outside",)}
+OWN = {"stem": None, "downsample": None, "epsilon_placement": "outside"}
 # The runs of one setting, by seed.
 Seeds = dict[int, Run]
 Region = tuple[float, float]
@@ -89,7 +89,7 @@ def split(name: str, runs: Iterable[Run]) -> list[Study]:
     studies: dict[tuple[Protocol, str | None, str, str], list[Run]] = {}
     for run in runs:
         config, protocol = run.config, run.config.protocol
-        own = all(getattr(config, choice) in values for choice, values in OWN.items())
+        own = all(getattr(config, choice) == value for choice, value in OWN.items())
         if not on_a_papers_set(config) or protocol.evaluate_on != "test" or not own or not run.outcome:
             continue
         model = config.model if protocol.schedule == "phases" else None
