@@ -1,9 +1,9 @@
 """A convolution that is fast on each backend.
 
 A convolution is bilinear, and there are several ways to compute it. XLA's own is the right one on GPU and TPU. On CPU
-it is up to a hundred times slower than a matrix product for small maps, and its kernel gradient is slow for large
-maps and hundreds of times slower inside a loop. :func:`conv2d` picks by platform and static shape; nothing outside
-this file knows. Measurements: ``docs/performance.md``.
+it is up to a hundred times slower than a matrix product for small maps, half as fast as Winograd's with many channels,
+and its kernel gradient is hundreds of times slower inside a loop. :func:`conv2d` picks by platform and static shape;
+nothing outside this file knows. Measurements: ``docs/performance.md``.
 """
 
 from functools import partial
@@ -11,6 +11,9 @@ from functools import partial
 import jax
 import jax.numpy as jnp
 from jax import Array, lax
+
+from adamlab.models import winograd
+from adamlab.models.chunks import chunk_size, sum_over_chunks
 
 _NHWC = ("NHWC", "HWIO", "NHWC")
 
@@ -48,11 +51,13 @@ def conv2d(x: Array, kernel: Array, stride: int = 1) -> Array:
 # Jitted, as `_backward` is: a deep net repeats a few shapes, and traces and lowers the layers of one shape once.
 @partial(jax.jit, static_argnames="stride")
 def _forward(x: Array, kernel: Array, stride: int) -> Array:
-    if not _is_small(x, kernel, stride):
+    if _is_small(x, kernel, stride):
+        on_cpu = partial(_as_matmul, stride=stride)
+    elif _suits_winograd(x, kernel, stride, channels=32):
+        on_cpu = winograd.convolve
+    else:
         return _native(x, kernel, stride)
-    return lax.platform_dependent(
-        x, kernel, cpu=partial(_as_matmul, stride=stride), default=partial(_native, stride=stride)
-    )
+    return lax.platform_dependent(x, kernel, cpu=on_cpu, default=partial(_native, stride=stride))
 
 
 def _forward_and_residuals(x: Array, kernel: Array, stride: int) -> tuple[Array, tuple[Array, Array]]:
@@ -82,6 +87,13 @@ def _is_small(x: Array, kernel: Array, stride: int) -> bool:
     """Whether a matrix product beats XLA's convolution on CPU: 1x1 kernels, and outputs of 2x2 or less."""
     k = kernel.shape[0]
     return k == 1 or max(_output_side(side, k, stride) for side in x.shape[1:3]) <= 2
+
+
+def _suits_winograd(x: Array, kernel: Array, stride: int, channels: int) -> bool:
+    """Whether Winograd's convolution beats the others on CPU, given from how many channels and features."""
+    return (
+        kernel.shape[0] == 3 and stride == 1 and min(kernel.shape[2:]) >= channels and not _is_small(x, kernel, stride)
+    )
 
 
 def _native(x: Array, kernel: Array, stride: int) -> Array:
@@ -114,19 +126,26 @@ def _as_matmul(x: Array, kernel: Array, stride: int) -> Array:
 
 
 def _cpu_gradients(x: Array, kernel: Array, grad: Array, stride: int) -> tuple[Array, Array]:
-    """Gradients of `_native`: the input's as a convolution in the forward layout, the kernel's as a matrix product.
+    """Gradients of `_native`, none as JAX has them.
 
     XLA:CPU brings a convolution into the layout of its fast kernel (NHWC, HWIO) only outside loops; in the body of a
     `scan` JAX's own kernel gradient, in another layout, runs hundreds of times slower.
     """
-    gradients = _input_gradient(x, kernel, grad, stride), _kernel_gradient(x, kernel, grad, stride)
+    if _suits_winograd(x, kernel, stride, channels=32):
+        by_input = winograd.input_gradient(grad, kernel)
+    else:
+        by_input = _input_gradient(x, kernel, grad, stride)
+    if _suits_winograd(x, kernel, stride, channels=16):
+        by_kernel = winograd.kernel_gradient(x, grad).astype(kernel.dtype)
+    else:
+        by_kernel = _kernel_gradient(x, kernel, grad, stride)
 
     # Where x is one device's share and the kernel is not, shard_map sums the kernel's gradient over devices, but has
     # no public name for which axes those are: let the addition's own transpose do it. The sums are never computed.
     def share_axes(x: Array, kernel: Array) -> tuple[Array, Array]:
         return x + lax.stop_gradient(kernel[0, 0, 0, 0]), kernel + lax.stop_gradient(x[0, 0, 0, 0])
 
-    return jax.vjp(share_axes, x, kernel)[1](gradients)
+    return jax.vjp(share_axes, x, kernel)[1]((by_input, by_kernel))
 
 
 def _input_gradient(x: Array, kernel: Array, grad: Array, stride: int) -> Array:
@@ -161,11 +180,5 @@ def _kernel_gradient(x: Array, kernel: Array, grad: Array, stride: int) -> Array
         patches = jnp.concatenate(taps).reshape(k * k * len(x), -1)
         return jnp.matmul(patches, grad.reshape(-1, features), preferred_element_type=dtype)
 
-    chunk = max(1, 2**20 // (height * width * k * k * x.shape[-1]))
-    rest = (batch - 1) // chunk  # whole chunks after the first, which takes the remainder
-    first = batch - rest * chunk
-    total = correlate(x[:first], grad[:first])
-    if rest:
-        chunks = [array[first:].reshape(rest, chunk, *array.shape[1:]) for array in (x, grad)]
-        total = lax.scan(lambda total, pair: (total + correlate(*pair), None), total, chunks)[0]
-    return total.reshape(kernel.shape).astype(kernel.dtype)
+    images = chunk_size(batch, 2**20 // (height * width * k * k * x.shape[-1]))
+    return sum_over_chunks(correlate, images, x, grad).reshape(kernel.shape).astype(kernel.dtype)

@@ -40,7 +40,13 @@ CASES = {
     "native, stride 2": (3, 2, 6, 6, 3, 4, 2),
     "native, stride 2, odd map": (3, 2, 7, 7, 3, 4, 2),
     "native, 7x7 kernel": (7, 2, 9, 9, 3, 4, 2),
-    # 2**20 / (16 * 16 * 9 * 64) = 7 images a chunk, so 16 images make chunks of 2, 7 and 7.
+    "Winograd": (3, 1, 6, 6, 32, 32, 2),
+    "Winograd, odd and not square": (3, 1, 5, 3, 32, 48, 2),
+    "Winograd for the kernel only": (3, 1, 6, 5, 16, 32, 2),
+    # 2**21 / (4 * 16 * 16 * 64) = 32 images a chunk at most: 34 make chunks of 17, and 37 of 19, one of them zeros.
+    "Winograd, in chunks": (3, 1, 16, 16, 64, 32, 34),
+    "Winograd, in uneven chunks": (3, 1, 16, 16, 32, 64, 37),
+    # 2**20 / (16 * 16 * 9 * 64) = 7 images a chunk at most: 16 make chunks of 4, and 9 of 5, one of them zeros.
     "native, in chunks": (3, 1, 16, 16, 64, 2, 16),
     "native, in chunks, stride 2": (3, 2, 31, 31, 64, 2, 9),
 }
@@ -85,7 +91,7 @@ def operations(text):
 
 
 @pytest.mark.parametrize("platform", ["cuda", "rocm", "tpu"])
-@pytest.mark.parametrize("case", ["1x1 kernel, stride 2", "1x1 map", "4x4 map to 2x2", "native, in chunks"])
+@pytest.mark.parametrize("case", ["1x1 kernel, stride 2", "1x1 map", "4x4 map to 2x2", "Winograd", "native, in chunks"])
 def test_on_accelerators_it_is_exactly_the_native_convolution(case, platform):
     actual, native = lowered(conv2d, case, platform), lowered(reference, case, platform)
     assert operations(actual) == operations(native)
@@ -101,12 +107,12 @@ def test_on_cpu_every_convolution_has_the_layout_that_is_fast_in_loops(case):
     assert "[f, 0, 1, b]x[i, 0, 1, o]" in lowered(reference, case, "cpu")
 
 
-@pytest.mark.parametrize("case", ["1x1 kernel, stride 2", "1x1 map", "4x4 map to 2x2"])
-def test_on_cpu_a_small_map_has_no_convolution_at_all(case):
+@pytest.mark.parametrize("case", ["1x1 kernel, stride 2", "1x1 map", "4x4 map to 2x2", "Winograd"])
+def test_on_cpu_small_maps_and_winograd_have_no_convolution_at_all(case):
     assert "stablehlo.convolution" not in lowered(conv2d, case, "cpu")
 
 
-@pytest.mark.parametrize("case", ["4x4 map to 2x2", "native, stride 2"])
+@pytest.mark.parametrize("case", ["4x4 map to 2x2", "Winograd", "native, stride 2"])
 def test_gradient_inside_a_scan(case):
     with jax.enable_x64(True):
         x, kernel, grad, stride = arrays(case)
@@ -122,7 +128,7 @@ def test_gradient_inside_a_scan(case):
 
 
 @pytest.mark.parametrize("in_axes", [(0, None), (None, 0), (0, 0)])
-@pytest.mark.parametrize("case", ["2x2 map to 1x1", "native, stride 2"])
+@pytest.mark.parametrize("case", ["2x2 map to 1x1", "Winograd", "native, stride 2"])
 def test_vmap_equals_a_loop(case, in_axes):
     with jax.enable_x64(True):
         x, kernel, grad, stride = arrays(case)
@@ -137,7 +143,7 @@ def test_vmap_equals_a_loop(case, in_axes):
         close(actual, jax.tree.map(lambda *leaves: np.stack(leaves), *one_by_one), 1e-12)
 
 
-@pytest.mark.parametrize("case", ["2x2 map", "native, stride 2"])
+@pytest.mark.parametrize("case", ["2x2 map", "Winograd", "native, stride 2"])
 def test_hessian_vector_products_forward_and_reverse_over_reverse(case):
     with jax.enable_x64(True):
         x, kernel, _, stride = arrays(case)
@@ -165,7 +171,7 @@ def test_forward_mode_alone_is_refused_as_the_docstring_says():
 
 
 @pytest.mark.parametrize("check_vma", [True, False])
-@pytest.mark.parametrize("case", ["2x2 map", "native, stride 2"])
+@pytest.mark.parametrize("case", ["2x2 map", "Winograd", "native, stride 2"])
 def test_shard_map_over_the_batch(case, check_vma):
     with jax.enable_x64(True):
         x, kernel, grad, stride = arrays(case)  # batch 2
@@ -180,7 +186,7 @@ def test_shard_map_over_the_batch(case, check_vma):
         close(jax.jit(sharded)(x, kernel, grad), value_and_gradients(reference, x, kernel, grad, stride)[2], 1e-12)
 
 
-@pytest.mark.parametrize("case", ["2x2 map", "native, in chunks"])
+@pytest.mark.parametrize("case", ["2x2 map", "Winograd", "native, in chunks"])
 def test_bfloat16_agrees_to_its_precision(case):
     x, kernel, grad, stride = arrays(case, np.float32)
     half = [jnp.asarray(a, jnp.bfloat16) for a in (x, kernel, grad)]
@@ -190,9 +196,10 @@ def test_bfloat16_agrees_to_its_precision(case):
     close([a.astype(jnp.float32) for a in actual], expected, 2**-7)
 
 
-def test_kernel_gradients_of_bfloat16_are_summed_in_float32():
+@pytest.mark.parametrize("case", ["Winograd, in chunks", "native, in chunks"])
+def test_kernel_gradients_of_bfloat16_are_summed_in_float32(case):
     """Over many chunks sums in bfloat16 would lose what a test of a few does not see."""
-    x, kernel, grad, stride = arrays("native, in chunks", np.float32)
+    x, kernel, grad, stride = arrays(case, np.float32)
     half = [jnp.asarray(a, jnp.bfloat16) for a in (x, kernel, grad)]
     pull = jax.jit(lambda x, kernel, grad: jax.vjp(partial(conv2d, x, stride=stride), kernel)[1](grad))
     program = pull.lower(*half).as_text()
