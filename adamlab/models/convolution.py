@@ -53,7 +53,7 @@ def conv2d(x: Array, kernel: Array, stride: int = 1) -> Array:
 def _forward(x: Array, kernel: Array, stride: int) -> Array:
     if _is_small(x, kernel, stride):
         on_cpu = partial(_as_matmul, stride=stride)
-    elif _suits_winograd(x, kernel, stride, channels=32):
+    elif _suits_winograd(x, kernel, stride):
         on_cpu = winograd.convolve
     else:
         return _native(x, kernel, stride)
@@ -89,11 +89,9 @@ def _is_small(x: Array, kernel: Array, stride: int) -> bool:
     return k == 1 or max(_output_side(side, k, stride) for side in x.shape[1:3]) <= 2
 
 
-def _suits_winograd(x: Array, kernel: Array, stride: int, channels: int) -> bool:
-    """Whether Winograd's convolution beats the others on CPU, given from how many channels and features."""
-    return (
-        kernel.shape[0] == 3 and stride == 1 and min(kernel.shape[2:]) >= channels and not _is_small(x, kernel, stride)
-    )
+def _suits_winograd(x: Array, kernel: Array, stride: int) -> bool:
+    """Whether Winograd's beats XLA's on CPU: 3x3 kernels of stride 1 with at least 32 channels and features."""
+    return kernel.shape[0] == 3 and stride == 1 and min(kernel.shape[2:]) >= 32 and not _is_small(x, kernel, stride)
 
 
 def _native(x: Array, kernel: Array, stride: int) -> Array:
@@ -131,21 +129,17 @@ def _cpu_gradients(x: Array, kernel: Array, grad: Array, stride: int) -> tuple[A
     XLA:CPU brings a convolution into the layout of its fast kernel (NHWC, HWIO) only outside loops; in the body of a
     `scan` JAX's own kernel gradient, in another layout, runs hundreds of times slower.
     """
-    if _suits_winograd(x, kernel, stride, channels=32):
-        by_input = winograd.input_gradient(grad, kernel)
+    if _suits_winograd(x, kernel, stride):
+        gradients = winograd.input_gradient(grad, kernel), winograd.kernel_gradient(x, grad).astype(kernel.dtype)
     else:
-        by_input = _input_gradient(x, kernel, grad, stride)
-    if _suits_winograd(x, kernel, stride, channels=16):
-        by_kernel = winograd.kernel_gradient(x, grad).astype(kernel.dtype)
-    else:
-        by_kernel = _kernel_gradient(x, kernel, grad, stride)
+        gradients = _input_gradient(x, kernel, grad, stride), _kernel_gradient(x, kernel, grad, stride)
 
     # Where x is one device's share and the kernel is not, shard_map sums the kernel's gradient over devices, but has
     # no public name for which axes those are: let the addition's own transpose do it. The sums are never computed.
     def share_axes(x: Array, kernel: Array) -> tuple[Array, Array]:
         return x + lax.stop_gradient(kernel[0, 0, 0, 0]), kernel + lax.stop_gradient(x[0, 0, 0, 0])
 
-    return jax.vjp(share_axes, x, kernel)[1]((by_input, by_kernel))
+    return jax.vjp(share_axes, x, kernel)[1](gradients)
 
 
 def _input_gradient(x: Array, kernel: Array, grad: Array, stride: int) -> Array:
@@ -162,23 +156,30 @@ def _input_gradient(x: Array, kernel: Array, grad: Array, stride: int) -> Array:
 
 
 def _kernel_gradient(x: Array, kernel: Array, grad: Array, stride: int) -> Array:
-    """A matrix product: for each tap of the kernel the input that it meets, with the gradient.
+    """A matrix product, of x shifted by the kernel's rows with the gradient shifted by its columns.
 
-    Summed over chunks of images whose patches are about four megabytes, so that they stay in the cache. Patches lie
-    channels first: in that order neither they nor the gradient are laid out anew for the product. The sum is in float32
-    or wider.
+    So x and the gradient are copied k times each, where gathering all patches would copy x k * k times. Columns of x
+    within one stride count as so many more channels. Summed in float32 or wider, over chunks of images whose copies
+    are about four megabytes, so that they stay in the cache.
     """
     k, p = kernel.shape[0], kernel.shape[0] // 2
     batch, height, width, features = grad.shape
-    rows, columns = stride * (height - 1) + 1, stride * (width - 1) + 1
+    channels = x.shape[-1]
+    shifts = -(-k // stride)
+    rows, columns = stride * (height - 1) + 1, width - 1 + shifts
     dtype = jnp.promote_types(x.dtype, jnp.float32)
 
     def correlate(x: Array, grad: Array) -> Array:
-        # Without the barrier XLA transposes x once for each tap.
-        x = lax.optimization_barrier(jnp.pad(x.transpose(3, 0, 1, 2), ((0, 0), (0, 0), (p, p), (p, p))))
-        taps = [x[:, :, i : i + rows : stride, j : j + columns : stride] for i in range(k) for j in range(k)]
-        patches = jnp.concatenate(taps).reshape(k * k * len(x), -1)
-        return jnp.matmul(patches, grad.reshape(-1, features), preferred_element_type=dtype)
+        right = stride * columns - p - x.shape[2]  # negative where the last columns meet no window
+        x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), (p, p, 0), (p, right, 0), (0, 0, 0)))
+        x = x.reshape(*x.shape[:2], columns, stride * channels)
+        inputs = jnp.concatenate([x[:, i : i + rows : stride] for i in range(k)], axis=-1)
+        pads = [((0, 0), (0, 0), (j, shifts - 1 - j), (0, 0)) for j in range(shifts)]
+        grads = jnp.concatenate([jnp.pad(grad, pad) for pad in pads], axis=-1)
+        inputs, grads = (array.reshape(-1, array.shape[-1]) for array in (inputs, grads))
+        return jnp.matmul(inputs.T, grads, preferred_element_type=dtype)
 
-    images = chunk_size(batch, 2**20 // (height * width * k * k * x.shape[-1]))
-    return sum_over_chunks(correlate, images, x, grad).reshape(kernel.shape).astype(kernel.dtype)
+    images = chunk_size(batch, 2**20 // (height * columns * (k * stride * channels + shifts * features)))
+    products = sum_over_chunks(correlate, images, x, grad).reshape(k, stride, channels, shifts, features)
+    taps = products.transpose(0, 3, 1, 2, 4).reshape(k, shifts * stride, channels, features)
+    return taps[:, :k].astype(kernel.dtype)

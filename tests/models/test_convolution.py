@@ -42,13 +42,14 @@ CASES = {
     "native, 7x7 kernel": (7, 2, 9, 9, 3, 4, 2),
     "Winograd": (3, 1, 6, 6, 32, 32, 2),
     "Winograd, odd and not square": (3, 1, 5, 3, 32, 48, 2),
-    "Winograd for the kernel only": (3, 1, 6, 5, 16, 32, 2),
     # 2**21 / (4 * 16 * 16 * 64) = 32 images a chunk at most: 34 make chunks of 17, and 37 of 19, one of them zeros.
     "Winograd, in chunks": (3, 1, 16, 16, 64, 32, 34),
     "Winograd, in uneven chunks": (3, 1, 16, 16, 32, 64, 37),
-    # 2**20 / (16 * 16 * 9 * 64) = 7 images a chunk at most: 16 make chunks of 4, and 9 of 5, one of them zeros.
-    "native, in chunks": (3, 1, 16, 16, 64, 2, 16),
-    "native, in chunks, stride 2": (3, 2, 31, 31, 64, 2, 9),
+    # 2**20 / (16 * 18 * 3 * 66) = 18 images a chunk at most: 34 make chunks of 17.
+    "native, in chunks": (3, 1, 16, 16, 64, 2, 34),
+    # 2**20 / (16 * 17 * (6 * 64 + 2 * 2)) = 9 images a chunk at most: 11 make chunks of 6, one of them zeros.
+    "native, in chunks, stride 2": (3, 2, 31, 31, 64, 2, 11),
+    "native, in chunks, stride 3": (5, 3, 32, 30, 64, 2, 21),
 }
 
 
