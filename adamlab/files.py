@@ -4,6 +4,7 @@ A results folder is made of them, so what can be wrong with one is here, too.
 """
 
 import errno
+import glob
 import json
 import os
 import platform
@@ -27,14 +28,25 @@ class WriteError(RecordsError):
 
 
 def write_whole(path: Path, content: str | bytes) -> None:
-    """Writes a file so that a reader, or a crash, meets the old content or the new one and nothing between."""
+    """Writes a file so that a reader, or a crash, meets the old content or the new one and nothing between.
+
+    What killed writers of the same file left beside it goes.
+    """
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    written = False
     try:
-        with open(temporary, "wb") as file:
-            file.write(content.encode() if isinstance(content, str) else content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        while not written:
+            with open(temporary, "wb") as file:
+                file.write(content.encode() if isinstance(content, str) else content)
+                file.flush()
+                os.fsync(file.fileno())
+            # Gone if another writer, who is done, took ours for a killed one's: nobody can tell them apart.
+            with suppress(FileNotFoundError):
+                temporary.replace(path)
+                written = True
+        for unfinished in path.parent.glob(f"{glob.escape(path.name)}.*.tmp"):
+            with suppress(OSError):  # gone already, or not ours to remove
+                unfinished.unlink()
     except BaseException:
         with suppress(OSError):
             temporary.unlink()

@@ -13,7 +13,6 @@ from adamlab import command, records
 from adamlab.claims import CLAIMS, judge
 from adamlab.claims.words import decisive, describe
 from adamlab.config import PROTOCOLS
-from adamlab.files import write_whole
 from plots import numbers, report
 from plots.studies import gather
 from tests.claims.worlds import gupta, madan, write_run
@@ -178,19 +177,6 @@ def test_bad_input_is_one_line(refuse, tmp_path):
     (tmp_path / "file").touch()
     assert "cannot write results to" in refuse(tmp_path / "results", "-o", tmp_path / "file" / "report.html")
     assert "it is a folder" in refuse(tmp_path / "results", "-o", tmp_path)
-
-
-def test_what_cannot_be_written_leaves_nothing_behind(tmp_path, monkeypatch):
-    def fail(self, target):
-        raise OSError("no")
-
-    monkeypatch.setattr(Path, "replace", fail)
-    with pytest.raises(OSError, match="no"):
-        write_whole(tmp_path / "report.html", "±")
-    assert list(tmp_path.iterdir()) == []
-    monkeypatch.undo()
-    write_whole(tmp_path / "report.html", "±")
-    assert (tmp_path / "report.html").read_bytes() == "±".encode()
 
 
 # A browser that never asks the network for anything: not for the page, and not for itself.

@@ -1,0 +1,51 @@
+"""Files are written whole, by one process, by several at once, and after one that was killed."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from adamlab.files import write_whole
+
+WRITES = "import os, pathlib, sys; from adamlab.files import write_whole; path = pathlib.Path(sys.argv[1]); "
+IS_KILLED = WRITES + "os.replace = lambda *paths: os.kill(os.getpid(), 9); write_whole(path, 'half')"
+WRITES_OFTEN = WRITES + "[write_whole(path, sys.argv[2] * 100_000) for _ in range(50)]"
+
+
+def test_what_cannot_be_written_leaves_nothing_behind(tmp_path, monkeypatch):
+    def fail(self, target):
+        raise OSError("no")
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(OSError, match="no"):
+        write_whole(tmp_path / "report.html", "±")
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    write_whole(tmp_path / "report.html", "±")
+    assert (tmp_path / "report.html").read_bytes() == "±".encode()
+
+
+def test_the_next_writer_clears_what_a_killed_one_left(tmp_path):
+    path, other = tmp_path / "figure[1].svg", tmp_path / "figure2.svg"
+    for name in (path, other):
+        process = subprocess.run([sys.executable, "-c", IS_KILLED, name])
+        assert process.returncode == -signal.SIGKILL
+    assert len(list(tmp_path.glob("*.tmp"))) == 2
+    write_whole(path, "whole")
+    assert path.read_text() == "whole"
+    (left,) = set(tmp_path.iterdir()) - {path}
+    assert left.name.startswith("figure2.svg.")  # its own writer may be at work
+
+
+def test_processes_write_the_same_file_at_once(tmp_path):
+    path = tmp_path / "report.html"
+    writers = [subprocess.Popen([sys.executable, "-c", WRITES_OFTEN, path, letter]) for letter in "abc"]
+    seen = set()
+    while any(writer.poll() is None for writer in writers):
+        if path.exists():
+            seen.add(path.read_text())
+    assert [writer.returncode for writer in writers] == [0, 0, 0]
+    assert seen <= {letter * 100_000 for letter in "abc"}
+    assert list(tmp_path.iterdir()) == [path]
