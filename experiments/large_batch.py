@@ -19,26 +19,29 @@ where it was stopped.
 
 import argparse
 from dataclasses import replace
+from functools import partial
 from itertools import product
+from typing import TYPE_CHECKING
 
 from adamlab.claims.published import set_name
 from adamlab.command import Parser, run_main
 from adamlab.config import Protocol, RunConfig, tuning
+from adamlab.data import Dataset
 from adamlab.hyperparameters import OPTIMIZERS, ConfigError, Hyperparameters
 from adamlab.records import study_name
 from experiments.cells import PAPER, TABLES, cell, starting_point
-from experiments.launch import choose_engine
 from experiments.options import (
     add_common_options,
     choose_protocol,
     cut_batch,
-    fit_devices,
-    join_devices,
-    make_execution,
     seeds,
     split_choices,
     split_numbers,
 )
+from experiments.study import Plan, run_study
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 PREFIX = "lawn-"
 # The network and the batch sizes of each protocol where nothing else is said; the paper's batches are in its tables.
@@ -157,32 +160,10 @@ def check_arguments(arguments: argparse.Namespace) -> None:
     make_configs(known, arguments.dataset, Protocol("unknown", 10**9, 1, epochs=10**6, schedule="phases"))
 
 
-def main() -> None:
-    """Trains the cells, prints the paper's table beside ours, draws the figures."""
-    arguments = parse_arguments()
-    engine = choose_engine(arguments.launcher, arguments.slurm, arguments.devices)
-    execution = make_execution(arguments)
-    execution.prepare()
-    # Everything that can be refused is refused before the heavy imports; from here on it takes seconds.
-    check_arguments(arguments)
-
-    from rich.console import Console
-
-    from adamlab.training.cluster import leads
-    from adamlab.training.parallel import accelerator, keep_compilations
-    from experiments.cell_tables import print_cells, print_tuning
-    from experiments.display import Display, introduce, print_figures
-    from experiments.grid import run_grid
-    from plots.large_batch import draw
-
-    available = join_devices(arguments, execution, engine)
-    console = Console(highlight=False, soft_wrap=True, quiet=not leads())
-    dataset = execution.load(arguments.dataset)
-    keep_compilations()
-    # An engine's runs have their devices elsewhere; asking for ours would start JAX here, which takes a GPU.
-    device = engine.accelerator() if engine else accelerator()
+def plan(arguments: argparse.Namespace, dataset: Dataset, on_accelerator: bool) -> Plan:
+    """The study's batch sizes and runs, for `run_study`."""
     smallest = min(batch_sizes(arguments, dataset.name, "")) if arguments.batch_size else None
-    protocol = choose_protocol(arguments, dataset, device is not None, PREFIX, smallest)
+    protocol = choose_protocol(arguments, dataset, on_accelerator, PREFIX, smallest)
     if arguments.tune:
         protocol = tuning(protocol, dataset.train_size)
         for name in ("train_images", "test_images"):
@@ -190,16 +171,22 @@ def main() -> None:
             if asked is not None and asked > most:
                 raise ConfigError(f"{name} must be at most {most} for --tune on {dataset.name}, got {asked}")
     sizes = batch_sizes(arguments, dataset.name, protocol.name.removeprefix(PREFIX))
-    devices = fit_devices(arguments, engine, available, sizes, console.print)
-    if devices < available:  # else an engine's node takes all that it has
-        execution = replace(execution, devices=devices)
-    configs = make_configs(arguments, dataset.name, protocol, devices)
-    introduce(console, configs, dataset, arguments.protocol == "auto", device)
-    run_grid(configs, dataset, arguments.out, Display(console), execution, engine)
-    if not leads():
-        return
+    return sizes, partial(make_configs, arguments, dataset.name, protocol)
+
+
+def show(console: "Console", arguments: argparse.Namespace, configs: list[RunConfig]) -> None:
+    """Prints the paper's table beside ours, or the ranking of a grid, and draws the figures."""
+    from experiments.cell_tables import print_cells, print_tuning
+    from experiments.display import print_figures
+    from plots.large_batch import draw
+
     (print_tuning if arguments.tune else print_cells)(console, arguments.out, configs)
     print_figures(console, draw(arguments.out / study_name(configs[0]), configs=configs))
+
+
+def main() -> None:
+    """Trains the cells, prints the paper's table beside ours, draws the figures."""
+    run_study(parse_arguments(), check_arguments, plan, show)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,7 @@
 """What the studies' command lines share: data, protocol and results."""
 
 import argparse
-from collections.abc import Callable, Iterable
 from dataclasses import fields, replace
-from math import gcd
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +9,9 @@ from adamlab.command import Parser
 from adamlab.config import PHOTOGRAPHS, PROTOCOLS, Protocol, check_division
 from adamlab.data import NAMES, Dataset, StreamDataset
 from adamlab.data.batches import check_size
-from adamlab.data.order import largest_divisor
 from adamlab.hyperparameters import ConfigError, choose
 from experiments.execution import Execution
-from experiments.launch import LAUNCHERS, SLURM_PARAMETERS, Engine
+from experiments.launch import LAUNCHERS, SLURM_PARAMETERS
 
 
 def add_common_options(parser: Parser, seeds: str = "1") -> None:
@@ -119,44 +116,6 @@ def make_execution(arguments: argparse.Namespace) -> Execution:
             raise ConfigError(f"--batch-norm=local with --launcher={arguments.launcher} needs --devices=N, got none")
     names = [field.name for field in fields(Execution)]
     return Execution(**{name: getattr(arguments, name) for name in names})
-
-
-def join_devices(arguments: argparse.Namespace, execution: Execution, engine: Engine | None) -> int:
-    """How many devices there are for a run; this process joins the job's others first, where there are any.
-
-    With an engine they are elsewhere, and JAX is not started here.
-
-    Raises:
-      ConfigError: There are no such devices, or the other processes cannot be joined.
-    """
-    if engine is not None:
-        return arguments.devices or engine.gpus
-    from adamlab.training.cluster import join
-
-    join(arguments.coordinator, arguments.num_processes, arguments.process_id)
-    return execution.find_devices().count
-
-
-def fit_devices(
-    arguments: argparse.Namespace,
-    engine: Engine | None,
-    available: int,
-    batch_sizes: Iterable[int],
-    say: Callable[[str], None],
-) -> int:
-    """How many devices a run has: all that there are, or the most of them that every batch divides among.
-
-    What `--devices` asks for stays as it is, and so does a job of several processes, which needs the devices of all.
-    """
-    from jax import process_count
-
-    if arguments.devices is not None or (engine is None and process_count() > 1):
-        return available
-    share = gcd(*(min(size, arguments.microbatch or size) for size in batch_sizes))
-    count = largest_divisor(share, available)
-    if count < available:
-        say(f"{count} of {available} devices are used, since every batch must divide among them")
-    return count
 
 
 def cut_batch(arguments: argparse.Namespace, batch_size: int, devices: int) -> dict[str, Any]:

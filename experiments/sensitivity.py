@@ -26,25 +26,27 @@ trained once for all parameters.
 """
 
 import argparse
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from adamlab.command import Parser, run_main
 from adamlab.config import Protocol, RunConfig
+from adamlab.data import Dataset
 from adamlab.hyperparameters import MAGNITUDE, OPTIMIZERS, ConfigError, grid_of, varied
 from adamlab.records import study_name
-from experiments.launch import choose_engine
 from experiments.options import (
     add_common_options,
     choose_protocol,
     cut_batch,
-    fit_devices,
-    join_devices,
-    make_execution,
     seeds,
     split_choices,
     split_numbers,
 )
+from experiments.study import Plan, run_study
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 MODELS = ("plain20", "resnet34")
 # The values of each hyperparameter that is varied of an optimizer.
@@ -159,45 +161,30 @@ def check_arguments(arguments: argparse.Namespace) -> None:
     make_configs(arguments, make_grid(arguments, unknown), arguments.dataset, unknown)
 
 
+def plan(arguments: argparse.Namespace, dataset: Dataset, on_accelerator: bool) -> Plan:
+    """The study's batch size and runs, for `run_study`."""
+    protocol = choose_protocol(arguments, dataset, on_accelerator, batch_size=arguments.batch_size)
+    grid = make_grid(arguments, protocol)
+    return [protocol.batch_size], partial(make_configs, arguments, grid, dataset.name, protocol)
+
+
+def show(console: "Console", arguments: argparse.Namespace, configs: list[RunConfig]) -> None:
+    """Prints the tables, draws the figures."""
+    from experiments.display import print_figures
+    from experiments.tables import print_tables
+    from plots.sensitivity import draw
+
+    print_tables(console, arguments.out, configs, make_grid(arguments, configs[0].protocol))
+    print_figures(console, draw(arguments.out / study_name(configs[0])))
+
+
 def main() -> None:
     """Trains the study, prints its tables, draws its figures."""
     arguments = parse_arguments()
     if arguments.report:
         report(arguments.out)
-        return
-    engine = choose_engine(arguments.launcher, arguments.slurm, arguments.devices)
-    execution = make_execution(arguments)
-    execution.prepare()
-    # Everything that can be refused is refused before the heavy imports; from here on it takes seconds.
-    check_arguments(arguments)
-
-    from rich.console import Console
-
-    from adamlab.training.cluster import leads
-    from adamlab.training.parallel import accelerator, keep_compilations
-    from experiments.display import Display, introduce, print_figures
-    from experiments.grid import run_grid
-    from experiments.tables import print_tables
-    from plots.sensitivity import draw
-
-    available = join_devices(arguments, execution, engine)
-    console = Console(highlight=False, soft_wrap=True, quiet=not leads())
-    dataset = execution.load(arguments.dataset)
-    keep_compilations()
-    # An engine's runs have their devices elsewhere; asking for ours would start JAX here, which takes a GPU.
-    device = engine.accelerator() if engine else accelerator()
-    protocol = choose_protocol(arguments, dataset, device is not None, batch_size=arguments.batch_size)
-    grid = make_grid(arguments, protocol)
-    devices = fit_devices(arguments, engine, available, [protocol.batch_size], console.print)
-    if devices < available:  # else an engine's node takes all that it has
-        execution = replace(execution, devices=devices)
-    configs = make_configs(arguments, grid, dataset.name, protocol, devices)
-    introduce(console, configs, dataset, arguments.protocol == "auto", device)
-    run_grid(configs, dataset, arguments.out, Display(console), execution, engine)
-    if not leads():
-        return
-    print_tables(console, arguments.out, configs, grid)
-    print_figures(console, draw(arguments.out / study_name(configs[0])))
+    else:
+        run_study(arguments, check_arguments, plan, show)
 
 
 if __name__ == "__main__":

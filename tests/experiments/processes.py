@@ -8,7 +8,15 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 SMALL = ["--dataset=digits", "--protocol=smoke", "--model=plain20"]
 # So many epochs, of a step each, that a signal meets a run in the middle, however busy the machine is.
-LONGER = ["--param=alpha", "--values=1e-3,1e-2", *SMALL, "--epochs=25", "--train-images=50", "--test-images=10"]
+LONGER = [
+    "--param=alpha",
+    "--values=1e-3,1e-2",
+    *SMALL,
+    "--epochs=25",
+    "--batch-size=10",
+    "--train-images=10",
+    "--test-images=10",
+]
 
 
 def start(arguments, **options):

@@ -13,7 +13,8 @@ from rich.console import Console
 from adamlab import recording, records
 from adamlab.config import PROTOCOLS, RunConfig, tuning
 from adamlab.hyperparameters import OPTIMIZERS, Hyperparameters
-from experiments import cell_tables, cells, large_batch, options
+from experiments import cell_tables, cells, large_batch
+from experiments.study import fit_devices
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["--dataset=digits", "--protocol=smoke", "--optimizer=adam_lawn", "--seeds=1"]
@@ -102,7 +103,7 @@ def test_devices_stand_in_the_configuration_where_they_decide_numbers_alone():
 def test_as_many_devices_are_used_as_divide_every_batch():
     def fitted(available, batch_sizes, *arguments, engine="an engine"):
         parsed = large_batch.parse_arguments(list(arguments))
-        return options.fit_devices(parsed, engine, available, batch_sizes, print)
+        return fit_devices(parsed, engine, available, batch_sizes, print)
 
     assert fitted(8, (256, 4_000, 10_000)) == 8
     assert fitted(8, (100,)) == fitted(8, (100, 50), engine=None) == 5

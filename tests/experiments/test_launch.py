@@ -16,7 +16,7 @@ import pytest
 from adamlab import records
 from adamlab.config import PROTOCOLS, RunConfig
 from adamlab.hyperparameters import ConfigError
-from experiments import grid, large_batch, launch, options, sensitivity
+from experiments import grid, large_batch, launch, sensitivity, study
 from experiments.execution import Execution
 from tests.experiments import processes
 from tests.experiments.processes import LONGER, ROOT
@@ -137,7 +137,7 @@ def test_a_run_gets_as_many_gpus_as_its_batch_is_split_over():
         launch.choose_engine("slurm", "cluster=local,timeout_min=9,gpus_per_node=1", 2)
     slurm = launch.choose_engine("slurm", "cluster=local,timeout_min=9,gpus_per_node=8")
     arguments = large_batch.parse_arguments(["--launcher=slurm"])
-    assert options.join_devices(arguments, Execution(), slurm) == 8
+    assert study.join_devices(arguments, Execution(), slurm) == 8
     # On a node that has more than the engine knows of, here four: two of them divide a batch of 50.
     assert Execution().find_devices(50).count == 2
     assert Execution(devices=1).find_devices(50).count == 1
