@@ -53,6 +53,11 @@ def write_whole(path: Path, content: str | bytes) -> None:
         raise
 
 
+def cache_folder() -> Path:
+    """Where adamlab keeps what it can make anew: `$XDG_CACHE_HOME/adamlab`, by default `~/.cache/adamlab`."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "adamlab"
+
+
 def set_aside(path: Path) -> None:
     """Keeps a damaged file for a person to look at, under a name that no program reads, if there is anything in it."""
     if path.exists() and path.stat().st_size:

@@ -1,13 +1,13 @@
-"""How long a study waits for its first step, with an empty and with a filled compilation cache.
+"""How long a study waits for its first step, with an empty and with a filled cache of programs and decoded images.
 
   python -m benchmarks.startup                       plain20 and resnet34
   python -m benchmarks.startup --model=vgg19 --turns=5
+  python -m benchmarks.startup --dataset=cifar10     with the real images
 
 Each start is a process of its own, up to the loss of its first chunk of steps (batch 100, 25 steps or fewer). The
-phases are seconds: `imports`; `data`, synthetic images; `init`, until the first weights are being computed; `first
-chunk`, compiled or fetched from the cache, then executed; `second chunk`, which is execution alone; `before execution`,
-from the start of the process to the end of the first chunk, less the second's seconds: what a start waits for its first
-step.
+phases are seconds: `imports`; `data`; `init`, until the first weights are being computed; `first chunk`, compiled or
+fetched from the cache, then executed; `second chunk`, which is execution alone; `before execution`, from the start of
+the process to the end of the first chunk, less the second's seconds: what a start waits for its first step.
 """
 
 import argparse
@@ -22,7 +22,7 @@ from pathlib import Path
 from statistics import median
 
 
-def child(name: str, started: float) -> None:
+def child(dataset_name: str, name: str, started: float) -> None:
     """One start of a process that began at the time `started`: prints its phases as JSON."""
     marks = [time.perf_counter()]
     import jax
@@ -36,8 +36,8 @@ def child(name: str, started: float) -> None:
     from adamlab.training.parallel import Devices, keep_compilations
 
     marks.append(time.perf_counter())
-    dataset = data.load("synthetic")
-    config = RunConfig("synthetic", name, Protocol("benchmark", 1_000, 500, batch_size=100, epochs=1))
+    dataset = data.load(dataset_name)
+    config = RunConfig(dataset_name, name, Protocol("benchmark", 1_000, 500, batch_size=100, epochs=1))
     feed = ArrayFeed(dataset, [config], Devices())
     marks.append(time.perf_counter())
     keep_compilations()
@@ -56,11 +56,11 @@ def child(name: str, started: float) -> None:
     print(json.dumps(phases))
 
 
-def start(name: str, cache: str) -> dict[str, float]:
+def start(dataset_name: str, name: str, cache: str) -> dict[str, float]:
     """The phases of one start in a process of its own."""
     environment = os.environ | {"XDG_CACHE_HOME": cache}
     environment.pop("JAX_COMPILATION_CACHE_DIR", None)
-    command = [sys.executable, "-m", "benchmarks.startup", "--child", name, repr(time.time())]
+    command = [sys.executable, "-m", "benchmarks.startup", "--child", dataset_name, name, repr(time.time())]
     return json.loads(subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True).stdout)
 
 
@@ -68,12 +68,13 @@ def main() -> None:
     """Starts every network that was asked for with an empty cache, then with what that start left in it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="plain20,resnet34", help="networks (default: %(default)s)")
+    parser.add_argument("--dataset", choices=("synthetic", "cifar10"), default="synthetic", help="(default: synthetic)")
     parser.add_argument("--turns", type=int, default=3, help="starts of each kind; medians (default: %(default)s)")
     parser.add_argument("--output", type=Path, help="also write the figures to this JSON file")
-    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        child(options.child[0], float(options.child[1]))
+        child(*options.child[:2], float(options.child[2]))
         return
 
     from benchmarks.timing import write  # here: a start must import JAX by itself
@@ -83,8 +84,8 @@ def main() -> None:
         found: dict[str, list[dict[str, float]]] = {"cold": [], "warm": []}
         for _ in range(options.turns):
             with tempfile.TemporaryDirectory() as cache:
-                found["cold"].append(start(name, cache))
-                found["warm"].append(start(name, cache))
+                found["cold"].append(start(options.dataset, name, cache))
+                found["warm"].append(start(options.dataset, name, cache))
         for kind, starts in found.items():
             row = {phase: round(median(start[phase] for start in starts), 3) for phase in starts[0]}
             print(f"{name:12}{kind:6}" + "".join(f"{phase} {seconds:.2f} s   " for phase, seconds in row.items()))

@@ -1,9 +1,9 @@
 """CIFAR-10 and CIFAR-100 (Krizhevsky, 2009) through tensorflow-datasets, without TensorFlow.
 
-Data that is missing is fetched, verified and prepared once; data that is damaged is refused by name. Images come in
-the order of their SHA-256, so that "the first 3,000 training images" are the same ones for everybody, whoever wrote
-the records, in whatever order and into however many files. (The records' ids would give the order of the original
-archive, but prepared copies exist that number the images otherwise.)
+Data that is missing is fetched, verified and prepared once, and decoded once; data that is damaged is refused by name.
+Images come in the order of their SHA-256, so that "the first 3,000 training images" are the same ones for everybody,
+whoever wrote the records, in whatever order and into however many files. (The records' ids would give the order of the
+original archive, but prepared copies exist that number the images otherwise.)
 """
 
 import hashlib
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from adamlab.data.dataset import ArrayDataset, DataError, Split, Unavailable, data_folder, one_line
+from adamlab.data.decoded import decode_once
 from adamlab.data.download import fetch
 
 SHAPE = (32, 32, 3)
@@ -85,8 +86,9 @@ def load(name: str, data_dir: str | Path | None = None) -> ArrayDataset:
     """
     prepare(name, data_dir)
     source, builder = SOURCES[name], _builder(name, data_dir)
-    train, test = _read_split(builder, "train"), _read_split(builder, "test")
-    return ArrayDataset(name, train, test, source.num_classes, source.mean, source.std)
+    folder = Path(builder.data_path)
+    splits = decode_once(folder, lambda: {split: _read_split(builder, split) for split in ("train", "test")})
+    return ArrayDataset(name, splits["train"], splits["test"], source.num_classes, source.mean, source.std)
 
 
 def prepare(name: str, data_dir: str | Path | None = None, *, url: str | None = None) -> None:

@@ -21,6 +21,7 @@ from jax import lax
 from jax.sharding import Mesh, NamedSharding, Sharding, SingleDeviceSharding
 from jax.sharding import PartitionSpec as P
 
+from adamlab.files import cache_folder
 from adamlab.hyperparameters import ConfigError, choose
 from adamlab.training.step import Arrays, TrainState
 
@@ -222,8 +223,7 @@ def keep_compilations() -> None:
     cpuinfo = Path("/proc/cpuinfo")
     flags = [line for line in cpuinfo.read_text().splitlines() if line.startswith("flags")] if cpuinfo.exists() else []
     processor = hashlib.sha256(f"{platform.machine()} {platform.processor()} {flags[:1]}".encode()).hexdigest()[:12]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    jax.config.update("jax_compilation_cache_dir", str(cache / "adamlab" / "xla" / processor))
+    jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla" / processor))
 
 
 def accelerator() -> str | None:

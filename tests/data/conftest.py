@@ -11,6 +11,14 @@ from adamlab.data import cifar
 from tests.data.archives import Archive, write_archive
 
 
+@pytest.fixture(autouse=True)
+def cache(tmp_path_factory, monkeypatch) -> Path:
+    """Where decoded images are kept: not with the user's own, and anew for each test."""
+    folder = tmp_path_factory.mktemp("cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(folder))
+    return folder
+
+
 @pytest.fixture
 def serve(monkeypatch):
     """Makes `adamlab.data` believe that an archive, or what stands at `url`, is the original one."""

@@ -1,0 +1,60 @@
+"""Decoded data sets in the user's cache folder: decoding CIFAR-10's PNG images would take most of a start's time.
+
+A copy is used as long as the prepared files are those that it was decoded from, by name, size and time of change. One
+that is damaged counts as none, and where none can be written, all is decoded at every start.
+"""
+
+import hashlib
+import io
+import zipfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from adamlab.data.dataset import Split
+from adamlab.files import cache_folder, write_whole
+
+
+def decode_once(folder: Path, decode: Callable[[], dict[str, Split]]) -> dict[str, Split]:
+    """What `decode` returns, from the copy that an earlier call with the same files has kept.
+
+    Args:
+      folder: Where the files are that are decoded, and no others.
+      decode: Reads the splits from them.
+
+    Returns:
+      The arrays by split and feature.
+    """
+    stats = ((path.name, path.stat()) for path in sorted(folder.iterdir()))
+    files = "\n".join(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats)
+    # One copy for each folder, however often its files change.
+    place = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12]
+    path = cache_folder() / "decoded" / f"{folder.parent.name}-{place}.npz"
+    if (kept := _read(path, files)) is not None:
+        return kept
+    splits = decode()
+    arrays = {f"{split}/{feature}": array for split, part in splits.items() for feature, array in part.items()}
+    content = io.BytesIO()
+    np.savez(content, allow_pickle=False, files=np.array(files), **arrays)
+    with suppress(OSError):  # a full disk, or no home
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, content.getvalue())
+    return splits
+
+
+def _read(path: Path, files: str) -> dict[str, Split] | None:
+    """The copy, if it is whole (each array has a CRC-32 in it) and of these files."""
+    splits: dict[str, Split] = {}
+    try:
+        with path.open("rb") as file, np.load(file) as kept:
+            if kept["files"].item() != files:
+                return None
+            for name in kept.files:
+                split, _, feature = name.partition("/")
+                if feature:
+                    splits.setdefault(split, {})[feature] = kept[name]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    return splits
