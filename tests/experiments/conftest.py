@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from adamlab import command
-from tests.experiments.processes import LONGER, SMALL, finish
+from tests.experiments.processes import LONGER, TINY, finish
 from tests.faults.study import recorded
 
 
@@ -32,7 +32,7 @@ def refusal(capsys, monkeypatch, tmp_path):
 def study(tmp_path_factory):
     """A whole study, uninterrupted."""
     out = tmp_path_factory.mktemp("study")
-    status, output, errors = finish(["--param=alpha", *SMALL, f"--out={out}"])
+    status, output, errors = finish(["--param=alpha", *TINY, f"--out={out}"])
     assert status == 0, errors
     return out, output, errors
 

@@ -7,16 +7,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["--dataset=digits", "--protocol=smoke", "--model=plain20"]
-# So many epochs, of a step each, that a signal meets a run in the middle, however busy the machine is.
-LONGER = [
-    "--param=alpha",
-    "--values=1e-3,1e-2",
-    *SMALL,
-    "--epochs=25",
-    "--batch-size=10",
-    "--train-images=10",
-    "--test-images=10",
-]
+# One shape for the studies of several tests: it is compiled once. An epoch is one step.
+SHAPE = ["--batch-size=10", "--train-images=10", "--test-images=10"]
+TINY = [*SMALL, *SHAPE]
+# So many epochs that a signal meets a run in the middle, however busy the machine is.
+LONGER = ["--param=alpha", "--values=1e-3,1e-2", *TINY, "--epochs=25"]
 
 
 def start(arguments, **options):

@@ -73,8 +73,8 @@ def test_smaller_protocols_cut_smaller_images():
 def start(snapshots, out):
     """The study in a group of processes of its own, as SLURM starts one."""
     arguments = [f"--dataset={photos.NAME}", f"--data-dir={snapshots}", "--protocol=smoke", "--optimizer=adam_lawn"]
-    command = [sys.executable, "-m", "experiments.large_batch", *arguments, "--batch-size=32", "--seeds=1"]
-    command += ["--epochs=12", "--workers=1", f"--out={out}"]
+    command = [sys.executable, "-m", "experiments.large_batch", *arguments, "--batch-size=8", "--seeds=1"]
+    command += ["--train-images=16", "--test-images=5", "--epochs=12", "--workers=1", f"--out={out}"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, cwd=ROOT, start_new_session=True, **pipes)
 
@@ -87,7 +87,7 @@ def test_a_study_trains_on_photographs_and_is_preempted_with_its_workers(snapsho
     os.killpg(process.pid, signal.SIGTERM)
     output, errors = process.communicate()
     assert process.returncode == 143, errors
-    assert "1 runs of 12 epochs on snapshots: protocol lawn-smoke, 64 training and 13 test images" in output
+    assert "1 runs of 12 epochs on snapshots: protocol lawn-smoke, 16 training and 5 test images" in output
 
     finished = start(snapshots, tmp_path)
     output, errors = finished.communicate()

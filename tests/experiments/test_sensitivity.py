@@ -20,7 +20,7 @@ from experiments.display import Display
 from experiments.options import choose_protocol
 from experiments.tables import make_table, print_tables
 from plots.sensitivity import draw
-from tests.experiments.processes import ROOT, SMALL, finish, start
+from tests.experiments.processes import ROOT, SHAPE, SMALL, TINY, finish, start
 from tests.faults.study import recorded
 
 
@@ -54,7 +54,7 @@ def test_the_table_shows_the_records(study):
 def test_another_configuration_in_the_same_folder_is_refused(study):
     out, _, _ = study
     before = recorded(out)
-    status, _, errors = finish(["--param=alpha", *SMALL, "--epochs=3", f"--out={out}"])
+    status, _, errors = finish(["--param=alpha", *TINY, "--epochs=3", f"--out={out}"])
     assert status == 2
     assert errors.count("\n") == 1
     assert "epochs 3 here, 2 there" in errors
@@ -117,16 +117,16 @@ HAS_CIFAR10 = Path(os.environ.get("TFDS_DATA_DIR") or "/nowhere", "cifar10").exi
 
 @pytest.mark.skipif(not HAS_CIFAR10, reason="needs a prepared CIFAR-10 in TFDS_DATA_DIR")
 def test_real_cifar10(tmp_path):
-    arguments = ["--param=alpha", "--values=1e-3", "--dataset=cifar10", "--protocol=smoke", "--model=plain20"]
-    status, output, errors = finish([*arguments, f"--out={tmp_path}"])
+    arguments = [*TINY, "--param=alpha", "--values=1e-3", "--dataset=cifar10", f"--out={tmp_path}"]
+    status, output, errors = finish(arguments)
     assert status == 0, errors
-    assert "on cifar10: protocol smoke, 200 training and 100 test images" in output
+    assert "on cifar10: protocol smoke, 10 training and 10 test images" in output
     assert (records.load(tmp_path)["dataset"] == "cifar10").all()
 
 
 def test_digits_in_place_of_cifar10_are_said_loudly(tmp_path):
     """On the terminal, in the records, and in the figures, which plots' own tests look at."""
-    arguments = ["--param=alpha", "--values=1e-3,1e-2", "--protocol=smoke", "--model=plain20", "--epochs=1"]
+    arguments = ["--param=alpha", "--values=1e-3,1e-2", "--protocol=smoke", "--model=plain20", *SHAPE]
     no_network = os.environ | {"https_proxy": "http://127.0.0.1:9"}  # where nothing listens
     process = start([*arguments, f"--out={tmp_path}", f"--data-dir={tmp_path / 'data'}"], env=no_network)
     output, _ = process.communicate()

@@ -12,7 +12,7 @@ TIMES = {"seconds", "images_per_second", "trace_seconds", "crc"}
 STEPS, EPOCHS = 29, 2
 SMALL = ["--param=alpha", "--dataset=digits", "--protocol=smoke", f"--train-images={4 * STEPS}", "--batch-size=4"]
 # Checkpoints within an epoch, too: every few steps, as fast as each net is.
-ONE_NET = [*SMALL, "--model=plain20", "--values=1e-3,1e-2", "--checkpoint-minutes=0.001"]
+ONE_NET = [*SMALL, "--model=plain20", "--values=1e-3,1e-2", "--checkpoint-minutes=0.005"]
 BOTH_NETS = [*SMALL, "--model=plain20,resnet34", "--values=1e-3", "--checkpoint-minutes=0.03"]
 
 

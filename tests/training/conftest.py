@@ -1,8 +1,11 @@
-"""What the tests of training share: the digits, a net that compiles in a moment, chunks of one step."""
+"""What the tests of training share: the digits, nets that compile in a moment, chunks of one step."""
+
+from functools import partial
 
 import pytest
 
 from adamlab import data, models
+from adamlab.models.plain import Plain
 from adamlab.training import feed
 from tests.training import small
 
@@ -13,10 +16,11 @@ def digits():
 
 
 @pytest.fixture(autouse=True, scope="module")
-def small_net():
-    """`small` names `tests.training.small.Net`."""
+def small_nets():
+    """`small` names `tests.training.small.Net`, `plain8` the plain net with two layers in each set instead of six."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(models.MODELS, "small", small.Net)
+        patch.setitem(models.MODELS, "plain8", partial(Plain, set_size=2))
         yield
 
 

@@ -1,4 +1,4 @@
-"""A short run on the digits, of plain20 and of the small net, and its program."""
+"""A short run on the digits, of a plain net and of the small one, and its program."""
 
 from dataclasses import replace
 
@@ -9,7 +9,7 @@ from adamlab.training import build
 from adamlab.training.optimizers import traced
 
 PROTOCOL = Protocol("smoke", train_images=200, test_images=70, batch_size=50, epochs=3)
-CONFIG = RunConfig("digits", "plain20", PROTOCOL)
+CONFIG = RunConfig("digits", "plain8", PROTOCOL)
 SMALL = replace(CONFIG, model="small")
 
 

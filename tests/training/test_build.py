@@ -48,7 +48,7 @@ def test_a_configuration_reaches_its_program(built):
     assert found["recipe"] == Recipe("adam_lawn", "phases", "outside")
     assert found["model"] == models.create("resnet34", 7, stem="cifar")
     assert found["normalise"] == Normalisation((0.1,), (0.2,))
-    found = built(replace(CONFIG, downsample="first", precision="bf16", epsilon_placement="inside"))
+    found = built(replace(CONFIG, model="plain20", downsample="first", precision="bf16", epsilon_placement="inside"))
     assert found["recipe"] == Recipe("adam", "constant", "inside")
     assert found["model"] == models.create("plain20", 7, downsample="first", dtype=jnp.bfloat16)
 

@@ -107,7 +107,7 @@ def test_streamed_batches_are_those_taken_from_memory(count, pieces):
 def test_a_real_net_trains_and_is_evaluated_as_on_one_device(digits):
     """One step, since rounding changes which ReLUs let through, and a set whose size four devices do not divide."""
     numbers = []
-    config = replace(CONFIG, model="plain20")
+    config = replace(CONFIG, model="plain8")
     for devices in (Devices(1), Devices(4)):
         program = build.build_program(config, 10, (8, 8, 1), digits.mean, digits.std, devices)
         on_devices = feed.ArrayFeed(digits, [config], devices)
