@@ -111,7 +111,7 @@ def epochs_recorded(out):
 
 @pytest.mark.parametrize("victim", [1, pytest.param(0, marks=pytest.mark.slow)])
 def test_a_killed_process_ends_the_job_and_the_next_one_continues(tmp_path, monkeypatch, victim):
-    study = ("--epochs=30", "--spmd=shard_map", "--checkpoint-minutes=0.01")
+    study = ("--epochs=12", "--spmd=shard_map", "--checkpoint-minutes=0.01")
     processes = start(tmp_path, *study)
     while epochs_recorded(tmp_path) < 3:
         assert all(process.poll() is None for process in processes), finish(processes)
@@ -122,7 +122,7 @@ def test_a_killed_process_ends_the_job_and_the_next_one_continues(tmp_path, monk
     assert survivor.returncode not in (0, -9)  # -9 would be ours, after waiting in vain
     ours, jaxs = "cannot go on with the others", "JAX distributed service detected fatal errors"
     assert ours in errors or jaxs in errors
-    assert 3 <= epochs_recorded(tmp_path) < 30
+    assert 3 <= epochs_recorded(tmp_path) < 12
 
     assert "continued after epoch" in run_to_the_end(start(tmp_path, *study, slurm=True))
     assert_trained_as_by_one_process(tmp_path, monkeypatch)
