@@ -8,8 +8,10 @@ original archive, but prepared copies exist that number the images otherwise.)
 
 import hashlib
 import io
+import os
 import tarfile
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,7 +97,7 @@ def prepare(name: str, data_dir: str | Path | None = None, *, url: str | None = 
     """Fetches a data set and writes it as array_record, unless that is done already.
 
     Everything happens in temporary folders that are renamed at the end: whenever this is interrupted, the next call
-    starts over and no reader sees a part.
+    starts over and no reader sees a part. Where nothing can be prepared, no folder is left behind.
 
     Args:
       name: `cifar10` or `cifar100`.
@@ -113,6 +115,7 @@ def prepare(name: str, data_dir: str | Path | None = None, *, url: str | None = 
             return
         raise DataError(f"{name} in {builder.data_path} is incomplete: delete that folder and run again")
     source = SOURCES[name]
+    made = [folder for folder in (root, *root.parents) if not os.path.exists(folder)]
     try:
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f"incomplete.{name}.", dir=root) as scratch:
@@ -124,6 +127,10 @@ def prepare(name: str, data_dir: str | Path | None = None, *, url: str | None = 
     except (OSError, RuntimeError) as error:  # array_record's writer raises the latter, on a full disk for one
         if not metadata.exists():  # else another process was faster, and that is as good
             raise Unavailable(f"{name} could not be prepared in {root}: {one_line(error)}") from error
+    finally:
+        with suppress(OSError):  # something has been prepared; else a folder of a mistyped name does not stay
+            for folder in made:
+                folder.rmdir()
 
 
 def _advice(name: str) -> str:

@@ -16,6 +16,8 @@ import numpy as np
 from adamlab.data.dataset import Split
 from adamlab.files import cache_folder, write_whole
 
+VERSION = 1  # of what is made of the same files: raise it with a change of `adamlab.data.cifar`'s arrays
+
 
 def decode_once(folder: Path, decode: Callable[[], dict[str, Split]]) -> dict[str, Split]:
     """What `decode` returns, from the copy that an earlier call with the same files has kept.
@@ -26,30 +28,33 @@ def decode_once(folder: Path, decode: Callable[[], dict[str, Split]]) -> dict[st
 
     Returns:
       The arrays by split and feature.
+
+    Raises:
+      DataError: As `decode` does; nothing is kept then.
     """
     stats = ((path.name, path.stat()) for path in sorted(folder.iterdir()))
-    files = "\n".join(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats)
+    source = "\n".join([str(VERSION), *(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats)])
     # One copy for each folder, however often its files change.
     place = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12]
     path = cache_folder() / "decoded" / f"{folder.parent.name}-{place}.npz"
-    if (kept := _read(path, files)) is not None:
+    if (kept := _read(path, source)) is not None:
         return kept
     splits = decode()
     arrays = {f"{split}/{feature}": array for split, part in splits.items() for feature, array in part.items()}
     content = io.BytesIO()
-    np.savez(content, allow_pickle=False, files=np.array(files), **arrays)
+    np.savez(content, allow_pickle=False, source=np.array(source), **arrays)
     with suppress(OSError):  # a full disk, or no home
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, content.getvalue())
     return splits
 
 
-def _read(path: Path, files: str) -> dict[str, Split] | None:
-    """The copy, if it is whole (each array has a CRC-32 in it) and of these files."""
+def _read(path: Path, source: str) -> dict[str, Split] | None:
+    """The copy, if it is whole (each array has a CRC-32 in it) and of this source."""
     splits: dict[str, Split] = {}
     try:
         with path.open("rb") as file, np.load(file) as kept:
-            if kept["files"].item() != files:
+            if kept["source"].item() != source:
                 return None
             for name in kept.files:
                 split, _, feature = name.partition("/")

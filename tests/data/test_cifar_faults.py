@@ -35,7 +35,7 @@ def test_truncated_archive(archive, tmp_path):
     whole = archive.path.read_bytes()
     archive.path.write_bytes(whole[: len(whole) // 2])
     assert "sha256" in _refused(archive.name, tmp_path / "data")
-    assert list((tmp_path / "data").iterdir()) == []
+    assert not (tmp_path / "data").exists()
 
     archive.path.write_bytes(whole)
     _assert_repaired(archive, tmp_path / "data")
@@ -45,9 +45,10 @@ def test_wrong_checksum(cifar10, tmp_path, monkeypatch):
     source = cifar.SOURCES["cifar10"]
     with monkeypatch.context() as patch:
         patch.setitem(cifar.SOURCES, "cifar10", replace(source, sha256="0" * 64))
-        message = _refused("cifar10", tmp_path / "data")
+        (tmp_path / "there").mkdir()
+        message = _refused("cifar10", tmp_path / "there" / "mistyped" / "data")
     assert f"their sha256 is {source.sha256}, expected {'0' * 64}" in message
-    assert list((tmp_path / "data").iterdir()) == []
+    assert list((tmp_path / "there").iterdir()) == []
     _assert_repaired(cifar10, tmp_path / "data")
 
 
