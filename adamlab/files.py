@@ -44,7 +44,7 @@ def write_whole(path: Path, content: str | bytes) -> None:
             with suppress(FileNotFoundError):
                 temporary.replace(path)
                 written = True
-        for unfinished in path.parent.glob(f"{glob.escape(path.name)}.*.tmp"):
+        for unfinished in path.parent.glob(f"{glob.escape(path.name)}.[0-9]*.tmp"):
             with suppress(OSError):  # gone already, or not ours to remove
                 unfinished.unlink()
     except BaseException:
