@@ -52,7 +52,7 @@ def conv2d(x: Array, kernel: Array, stride: int = 1) -> Array:
 @partial(jax.jit, static_argnames="stride")
 def _forward(x: Array, kernel: Array, stride: int) -> Array:
     if _is_small(x, kernel, stride):
-        on_cpu = partial(_as_matmul, stride=stride)
+        on_cpu = partial(_as_products, stride=stride)
     elif _suits_winograd(x, kernel, stride):
         on_cpu = winograd.convolve
     else:
@@ -71,7 +71,7 @@ def _backward(stride: int, residuals: tuple[Array, Array], grad: Array) -> tuple
     def transpose_of(formulation):
         return lambda x, kernel, grad: jax.vjp(partial(formulation, stride=stride), x, kernel)[1](grad)
 
-    on_cpu = transpose_of(_as_matmul) if _is_small(x, kernel, stride) else partial(_cpu_gradients, stride=stride)
+    on_cpu = transpose_of(_as_products) if _is_small(x, kernel, stride) else partial(_cpu_gradients, stride=stride)
     return lax.platform_dependent(x, kernel, grad, cpu=on_cpu, default=transpose_of(_native))
 
 
@@ -84,7 +84,7 @@ def _output_side(side: int, k: int, stride: int) -> int:
 
 
 def _is_small(x: Array, kernel: Array, stride: int) -> bool:
-    """Whether a matrix product beats XLA's convolution on CPU: 1x1 kernels, and outputs of 2x2 or less."""
+    """Whether matrix products beat XLA's convolution on CPU: 1x1 kernels, and outputs of 2x2 or less."""
     k = kernel.shape[0]
     return k == 1 or max(_output_side(side, k, stride) for side in x.shape[1:3]) <= 2
 
@@ -100,27 +100,29 @@ def _native(x: Array, kernel: Array, stride: int) -> Array:
     return lax.conv_general_dilated(x, kernel, (stride, stride), ((p, p), (p, p)), dimension_numbers=_NHWC)
 
 
-def _as_matmul(x: Array, kernel: Array, stride: int) -> Array:
-    """im2col over the taps that meet the map, and one matrix product.
+def _as_products(x: Array, kernel: Array, stride: int) -> Array:
+    """A matrix product for each pixel of the result, of its window with the taps; for a 1x1 kernel, one for all pixels.
 
-    A tap that only ever sees padding is left out: on a 1x1 map eight of a 3x3 kernel's nine taps are.
+    Where a window hangs over the edge, the taps there are left out: on a 2x2 map each pixel meets four of a 3x3
+    kernel's nine, on a 1x1 map one.
     """
-    k, p = kernel.shape[0], kernel.shape[0] // 2
-    spans = []  # per axis: output side, first and last useful tap + 1, padding before and after
-    for side in x.shape[1:3]:
-        out = _output_side(side, k, stride)
-        reach = stride * (out - 1)
-        first, last = max(0, p - reach), min(k, p + side)
-        spans.append((out, first, last, (p - first, max(0, last - p + reach - side))))
-    (rows, top, bottom, pad_rows), (columns, left, right, pad_columns) = spans
-    x = jnp.pad(x, ((0, 0), pad_rows, pad_columns, (0, 0)))
-    windows = [
-        x[:, i : i + stride * (rows - 1) + 1 : stride, j : j + stride * (columns - 1) + 1 : stride]
-        for i in range(bottom - top)
-        for j in range(right - left)
+    k, features = kernel.shape[0], kernel.shape[-1]
+    if k == 1:
+        return x[:, ::stride, ::stride] @ kernel[0, 0]
+    rows, columns = (_windows(side, k, stride) for side in x.shape[1:3])
+    pixels = [
+        x[:, top:bottom, left:right].reshape(len(x), -1)
+        @ kernel[top - row : bottom - row, left - column : right - column].reshape(-1, features)
+        for row, top, bottom in rows
+        for column, left, right in columns
     ]
-    taps = kernel[top:bottom, left:right].reshape(-1, kernel.shape[-1])
-    return jnp.concatenate(windows, axis=-1) @ taps
+    return jnp.stack(pixels, axis=1).reshape(len(x), len(rows), len(columns), features)
+
+
+def _windows(side: int, k: int, stride: int) -> list[tuple[int, int, int]]:
+    """Along one axis, for each pixel of the result: where its window starts, and its first and last + 1 in the map."""
+    starts = [stride * i - k // 2 for i in range(_output_side(side, k, stride))]
+    return [(start, max(start, 0), min(start + k, side)) for start in starts]
 
 
 def _cpu_gradients(x: Array, kernel: Array, grad: Array, stride: int) -> tuple[Array, Array]:
@@ -129,17 +131,18 @@ def _cpu_gradients(x: Array, kernel: Array, grad: Array, stride: int) -> tuple[A
     XLA:CPU brings a convolution into the layout of its fast kernel (NHWC, HWIO) only outside loops; in the body of a
     `scan` JAX's own kernel gradient, in another layout, runs hundreds of times slower.
     """
-    if _suits_winograd(x, kernel, stride):
-        gradients = winograd.input_gradient(grad, kernel), winograd.kernel_gradient(x, grad).astype(kernel.dtype)
-    else:
-        gradients = _input_gradient(x, kernel, grad, stride), _kernel_gradient(x, kernel, grad, stride)
+    fast = _suits_winograd(x, kernel, stride)
+    with jax.named_scope("input_gradient"):  # the names that a profile shows
+        by_input = winograd.input_gradient(grad, kernel) if fast else _input_gradient(x, kernel, grad, stride)
+    with jax.named_scope("kernel_gradient"):
+        by_kernel = winograd.kernel_gradient(x, grad) if fast else _kernel_gradient(x, kernel, grad, stride)
 
     # Where x is one device's share and the kernel is not, shard_map sums the kernel's gradient over devices, but has
     # no public name for which axes those are: let the addition's own transpose do it. The sums are never computed.
     def share_axes(x: Array, kernel: Array) -> tuple[Array, Array]:
         return x + lax.stop_gradient(kernel[0, 0, 0, 0]), kernel + lax.stop_gradient(x[0, 0, 0, 0])
 
-    return jax.vjp(share_axes, x, kernel)[1](gradients)
+    return jax.vjp(share_axes, x, kernel)[1]((by_input, by_kernel.astype(kernel.dtype)))
 
 
 def _input_gradient(x: Array, kernel: Array, grad: Array, stride: int) -> Array:
