@@ -56,8 +56,8 @@ def random_data(net: Net, images: int) -> dict[str, np.ndarray]:
     return {"image": pixels, "label": generator.integers(0, net.classes, images, dtype=np.int32)}
 
 
-def jax_program(net: Net, batch_size: int, precision: str) -> Callable[[], Any]:
-    """A function that trains `CHUNK` steps in one call of the compiled program."""
+def jax_chunk(net: Net, batch_size: int, precision: str) -> tuple[Callable, Any, tuple[Any, ...]]:
+    """The compiled training of `CHUNK` steps, the state to start from, and what it takes besides the state."""
     model = models.create(net.model, net.classes, dtype=DTYPES[precision], **net.options)
     make_optimizer = Recipe()
     train_chunk = compile_training(
@@ -68,10 +68,16 @@ def jax_program(net: Net, batch_size: int, precision: str) -> Callable[[], Any]:
     data = jax.device_put(random_data(net, CHUNK * batch_size))
     seeds = np.zeros(CHUNK, np.uint32)  # of an augmentation that there is not
     indices = np.arange(CHUNK * batch_size, dtype=np.int32).reshape(CHUNK, batch_size)
+    return train_chunk, state, (data, indices, seeds)
+
+
+def jax_program(net: Net, batch_size: int, precision: str) -> Callable[[], Any]:
+    """A function that trains `CHUNK` steps in one call of the compiled program."""
+    train_chunk, state, inputs = jax_chunk(net, batch_size, precision)
 
     def run() -> Any:
         nonlocal state
-        state, losses = train_chunk(state, data, indices, seeds)
+        state, losses = train_chunk(state, *inputs)
         return losses
 
     return run

@@ -1,12 +1,17 @@
 """The benchmarks run on the library as it is; how fast is for a quiet machine to say."""
 
+from collections import Counter
+from functools import partial
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
 from adamlab import models
+from adamlab.models.plain import Plain
 from adamlab.training.parallel import Devices
-from benchmarks import devices, optimizer, step, sweep
+from benchmarks import devices, optimizer, profile, step, sweep
 from benchmarks.timing import interleave, summary
 from tests.training import small
 
@@ -45,7 +50,7 @@ def test_a_chunk_of_updates_is_so_many_updates():
     # SGD at rate 1 on one gradient g: w - 10 g after a chunk of ten.
     params = {"w": np.ones(3, np.float32)}
     gradients = optimizer.random_like(params, seed=1)
-    (moved, _) = optimizer.update_program(optax.sgd(1.0), jax.tree.map(jax.numpy.asarray, params))()
+    (moved, _) = optimizer.update_program(optax.sgd(1.0), jax.tree.map(jnp.asarray, params))()
     np.testing.assert_allclose(moved["w"], 1 - optimizer.CHUNK * gradients["w"], rtol=1e-5)
 
 
@@ -54,3 +59,22 @@ def test_ratios_are_medians_within_a_turn():
     rows = summary({"a": np.array([1.0, 2.0, 6.0]), "b": np.array([4.0, 1.0, 2.0])}, "b")
     assert (rows["a"]["ratio"], rows["a"]["ms"]) == (2.0, 2000.0)
     assert [len(values) for values in interleave({"a": lambda: 0, "b": lambda: 1}, turns=3).values()] == [3, 3]
+
+
+def test_a_profile_sees_every_run_of_an_operation():
+    def program(x):
+        first = jnp.dot(x, x)
+        return jax.lax.scan(lambda y, _: (jnp.dot(y, x), None), first, length=7)[0]
+
+    x = jnp.eye(300)
+    compiled = jax.jit(program).lower(x).compile()
+    _, ran = profile.trace(lambda: compiled(x), compiled.as_text())
+    assert set(Counter(interval.operation for interval in ran).values()) == {1, 7}
+    assert all(interval.end > interval.start for interval in ran)
+
+
+def test_a_profile_of_a_step_has_the_parts_that_the_net_has(monkeypatch):
+    monkeypatch.setitem(models.MODELS, "plain20", partial(Plain, set_size=1, widths=(4, 4, 4)))
+    found = profile.profile("plain20", 2, "float32")["parts"]
+    none = {part for part, milliseconds in found.items() if milliseconds == 0}
+    assert none <= {"both, by products for each pixel", "idle"}  # no map is small enough

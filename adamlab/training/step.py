@@ -87,9 +87,10 @@ def make_train_step(
         if axis_name is not None:
             measured = lax.pmean(measured, axis_name)
         loss, batch_stats, gradients = measured
-        optimizer = make_optimizer(state.hyperparameters)
-        updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        with jax.named_scope("optimizer"):  # the name that a profile shows
+            optimizer = make_optimizer(state.hyperparameters)
+            updates, opt_state = optimizer.update(gradients, state.opt_state, state.params)
+            params = optax.apply_updates(state.params, updates)
         return TrainState(params, batch_stats, opt_state, state.hyperparameters), loss
 
     return train_step
