@@ -23,6 +23,8 @@ def chunk_size(batch: int, limit: int) -> int:
 
 def in_chunks(array: Array, images: int) -> Array:
     """(batch, ...) as (chunks, images, ...), the last chunk filled up with zeros."""
+    # Else XLA computes what the array comes from twice where it is wanted whole, too: once more in this shape.
+    array = lax.optimization_barrier(array)
     missing = -len(array) % images
     array = jnp.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1)) if missing else array
     return array.reshape(-1, images, *array.shape[1:])
