@@ -51,7 +51,7 @@ def conv2d(x: Array, kernel: Array, stride: int = 1) -> Array:
 # Jitted, as `_backward` is: a deep net repeats a few shapes, and traces and lowers the layers of one shape once.
 @partial(jax.jit, static_argnames="stride")
 def _forward(x: Array, kernel: Array, stride: int) -> Array:
-    if _is_small(x, kernel, stride):
+    if kernel.shape[0] == 1 or _is_small(x, kernel, stride):
         on_cpu = partial(_as_products, stride=stride)
     elif _suits_winograd(x, kernel, stride):
         on_cpu = winograd.convolve
@@ -84,9 +84,8 @@ def _output_side(side: int, k: int, stride: int) -> int:
 
 
 def _is_small(x: Array, kernel: Array, stride: int) -> bool:
-    """Whether matrix products beat XLA's convolution on CPU: 1x1 kernels, and outputs of 2x2 or less."""
-    k = kernel.shape[0]
-    return k == 1 or max(_output_side(side, k, stride) for side in x.shape[1:3]) <= 2
+    """Whether products for each pixel beat XLA's convolution on CPU: outputs of 2x2 or less."""
+    return max(_output_side(side, kernel.shape[0], stride) for side in x.shape[1:3]) <= 2
 
 
 def _suits_winograd(x: Array, kernel: Array, stride: int) -> bool:
@@ -152,6 +151,9 @@ def _input_gradient(x: Array, kernel: Array, grad: Array, stride: int) -> Array:
     padding = [
         (low, side + k - 2 - stride * (out - 1) - low) for side, out in zip(x.shape[1:3], grad.shape[1:3], strict=True)
     ]
+    if k == 1:
+        spread = [(*sides, stride - 1) for sides in padding]
+        return lax.pad(grad @ kernel[0, 0].T, jnp.zeros((), grad.dtype), [(0, 0, 0), *spread, (0, 0, 0)])
     flipped = kernel[::-1, ::-1].transpose(0, 1, 3, 2)
     return lax.conv_general_dilated(
         grad, flipped, (1, 1), padding, lhs_dilation=(stride, stride), dimension_numbers=_NHWC
@@ -165,6 +167,8 @@ def _kernel_gradient(x: Array, kernel: Array, grad: Array, stride: int) -> Array
     within one stride count as so many more channels. Summed in float32 or wider, over chunks of images whose copies
     are about four megabytes, so that they stay in the cache.
     """
+    if kernel.shape[0] == 1:  # it meets no other pixels
+        x, stride = x[:, ::stride, ::stride], 1
     k, p = kernel.shape[0], kernel.shape[0] // 2
     batch, height, width, features = grad.shape
     channels = x.shape[-1]
