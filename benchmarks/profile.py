@@ -134,6 +134,8 @@ def profile(name: str, batch_size: int, precision: str) -> dict[str, Any]:
 
     (seconds,) = interleave({name: run}, turns=3).values()
     parts, ran = trace(run, program.as_text())
+    if not ran:
+        raise SystemExit(f"error: JAX's profiler saw no operation of the program on {jax.devices()[0].device_kind}")
     step = dict.fromkeys(PARTS, 0.0) | {"idle": 0.0}
     for operation, nanoseconds in shared_out(ran).items():
         step[parts.get(operation, "idle")] += nanoseconds / 1e6 / CHUNK
