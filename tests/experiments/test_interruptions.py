@@ -146,6 +146,7 @@ def test_runs_trained_together_and_killed_are_those_trained_alone(longer, tmp_pa
     assert len(together) == 4
     assert all(lines[-1]["outcome"] == "finished" and len(lines) == 26 for lines in together.values())
     for name, alone in longer.items():
-        for mine, other in zip(together[name][:6], alone[:6], strict=True):  # later, rounding parts ReLUs
-            assert mine["train_loss"] == pytest.approx(other["train_loss"], rel=2e-2)
+        epochs = 3 if "alpha=0.01" in name else 25  # at so large an alpha rounding soon parts the runs
+        for mine, other in zip(together[name][:epochs], alone[:epochs], strict=True):
+            assert mine["train_loss"] == pytest.approx(other["train_loss"], rel=5e-3)
     assert all(run.provenance["vmap"] == 2 for run in records.read_runs(tmp_path))
