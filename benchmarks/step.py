@@ -2,17 +2,22 @@
 
   python -m benchmarks.step --peer=torch                                     plain20 and resnet34, batch 100
   python -m benchmarks.step --peer=torch --model=vgg19 --batch-size=128 --precision=bf16 --output=step.json
+  python -m benchmarks.step --peer=../before --turns=20                      beside another checkout of adamlab
 
 `adamlab` is what a study runs: a chunk of steps as one scan, data and normalisation on the device, Adam with traced
 hyperparameters. PyTorch is channels-last, with torch.optim.Adam and autocast for bf16, as it is (eager) and through
-torch.compile. It is no dependency: install it beside adamlab. On a GPU, both use their defaults for float32.
+torch.compile. It is no dependency: install it beside adamlab. On a GPU, both use their defaults for float32. Another
+checkout's step runs in a process of its own, which waits while it is not its turn.
 
 The limit is the time of the step's floating-point operations at the rate of large matrix products on this machine; MFU
 is the share of it that a program reaches. The operations are three times those of the forward pass.
 """
 
 import argparse
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -116,6 +121,31 @@ def torch_program(net: Net, batch_size: int, precision: str, compiled: bool) -> 
     return run
 
 
+CHECKOUT = """
+import sys, jax
+from benchmarks import step
+run = step.jax_program(step.NETS[sys.argv[1]], int(sys.argv[2]), sys.argv[3])
+for _ in sys.stdin:
+    jax.block_until_ready(run())
+    print(flush=True)
+"""
+
+
+@contextmanager
+def checkout_program(folder: str, name: str, batch_size: int, precision: str) -> Iterator[Callable[[], Any]]:
+    """A function that trains `CHUNK` steps as the checkout in a folder does, in a process of its own."""
+    command, pipe = [sys.executable, "-c", CHECKOUT, name, str(batch_size), precision], subprocess.PIPE
+    with subprocess.Popen(command, cwd=folder, stdin=pipe, stdout=pipe, text=True) as process:
+        turns, done = process.stdin, process.stdout
+
+        def run() -> None:
+            print(file=turns, flush=True)
+            if not done.readline():  # pyright: ignore[reportOptionalMemberAccess]
+                raise SystemExit(f"error: the checkout in {folder} could not train {name}; its own message is above")
+
+        yield run
+
+
 def step_flops(net: Net, batch_size: int) -> float:
     """Floating-point operations of a training step: the backward pass computes two products for each of the forward.
 
@@ -136,7 +166,10 @@ def compare(name: str, options: argparse.Namespace, peak: float) -> dict[str, An
     if options.peer == "torch":
         programs["torch eager"] = torch_program(net, batch_size, precision, compiled=False)
         programs["torch.compile"] = torch_program(net, batch_size, precision, compiled=True)
-    times = {label: seconds / CHUNK for label, seconds in interleave(programs, options.turns).items()}
+    with ExitStack() as peers:
+        if options.peer not in (None, "torch"):
+            programs[options.peer] = peers.enter_context(checkout_program(options.peer, name, batch_size, precision))
+        times = {label: seconds / CHUNK for label, seconds in interleave(programs, options.turns).items()}
     limit = step_flops(net, batch_size) / peak
     rows = summary(times, "adamlab")
     for label, row in rows.items():
@@ -156,10 +189,12 @@ def main() -> None:
     parser.add_argument("--model", default="plain20,resnet34", help=f"of {','.join(NETS)} (default: %(default)s)")
     parser.add_argument("--batch-size", type=int, default=100, help="images per step (default: %(default)s)")
     parser.add_argument("--precision", choices=tuple(DTYPES), default="float32", help="(default: %(default)s)")
-    parser.add_argument("--peer", choices=("torch",), help="also time this one")
+    parser.add_argument("--peer", help="also time this one: torch, or another checkout's folder")
     parser.add_argument("--turns", type=int, default=5, help="turns of each program (default: %(default)s)")
     parser.add_argument("--output", type=Path, help="also write the figures to this JSON file")
     options = parser.parse_args()
+    if options.peer not in (None, "torch") and not (Path(options.peer) / "benchmarks" / "step.py").exists():
+        parser.error(f"--peer must be torch or a checkout with a benchmarks/step.py, got {options.peer}")
     peak = matmul_flops(DTYPES[options.precision])
     print(
         f"{jax.devices()[0].device_kind}, jax {jax.__version__}; batch {options.batch_size}, {options.precision}; ",

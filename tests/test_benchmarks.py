@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pytest
 
 from adamlab import models
 from adamlab.models.plain import Plain
@@ -22,6 +23,31 @@ def test_a_step_trains():
     assert first.shape == (step.CHUNK,)
     assert np.isfinite([first, second]).all()
     assert (first != second).all()  # of the same images, and a net that has moved
+
+
+def test_another_checkout_trains_when_it_is_its_turn(tmp_path):
+    (tmp_path / "benchmarks").mkdir()
+    (tmp_path / "benchmarks" / "__init__.py").touch()
+    (tmp_path / "benchmarks" / "step.py").write_text(
+        "NETS = {'plain20': 'its own'}\n"
+        "def jax_program(*arguments):\n"
+        "    return lambda: print(*arguments, file=open('turns', 'a'))\n"
+    )
+    with step.checkout_program(str(tmp_path), "plain20", 2, "bf16") as run:
+        for turns in (1, 2):
+            run()
+            assert (tmp_path / "turns").read_text() == "its own 2 bf16\n" * turns
+    refusal = pytest.raises(SystemExit, match=f"the checkout in {tmp_path} could not train vgg19")
+    with step.checkout_program(str(tmp_path), "vgg19", 2, "bf16") as run, refusal:
+        run()
+
+
+def test_a_peer_that_is_none_is_refused(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr("sys.argv", ["step", f"--peer={tmp_path}"])
+    with pytest.raises(SystemExit) as stop:
+        step.main()
+    assert stop.value.code == 2
+    assert f"--peer must be torch or a checkout with a benchmarks/step.py, got {tmp_path}" in capsys.readouterr().err
 
 
 def test_one_by_one_and_vmapped_take_the_same_steps(monkeypatch):
