@@ -9,11 +9,10 @@ moment, so the parts add up to the step; `idle` is when none ran. XLA fuses oper
 fused counts where the last of it belongs.
 """
 
-import argparse
 import re
 import tempfile
 import warnings
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,8 +20,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from adamlab.training.build import DTYPES
-from benchmarks.step import CHUNK, NETS, jax_chunk
+from benchmarks.step import CHUNK, NETS, jax_chunk, step_parser, trains_on
 from benchmarks.timing import interleave, write
 
 # A part of the step, and what is found in the names of its operations; the first part that fits has them.
@@ -67,13 +65,13 @@ def parts_of(program: str) -> dict[str, str]:
     return parts
 
 
-def intervals(profile: Path, operations: Iterable[str]) -> list[Interval]:
+def intervals(written: Path, operations: Iterable[str]) -> list[Interval]:
     """When each of the operations ran, as often as it did."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of jaxlib 0.12, of its own type of event
         events = [
             (event.name, event.start_ns, event.end_ns, dict(event.stats))
-            for plane in jax.profiler.ProfileData.from_file(str(profile)).planes
+            for plane in jax.profiler.ProfileData.from_file(str(written)).planes
             for line in plane.lines
             for event in line.events
         ]
@@ -100,7 +98,7 @@ def shared_out(ran: Iterable[Interval]) -> dict[str, float]:
         if end > start
     )
     running: Counter[str] = Counter()
-    spent: Counter[str] = Counter()
+    spent: defaultdict[str, float] = defaultdict(float)
     before = changes[0][0]
     for moment, change, operation in changes:
         for name in running or ("idle",) if moment > before else ():
@@ -126,12 +124,7 @@ def profile(name: str, batch_size: int, precision: str) -> dict[str, Any]:
     """Milliseconds of a step, as it is and while it is profiled, and those of each part."""
     train_chunk, state, inputs = jax_chunk(NETS[name], batch_size, precision)
     program = train_chunk.lower(state, *inputs).compile()
-
-    def run() -> Any:
-        nonlocal state
-        state, losses = program(state, *inputs)
-        return losses
-
+    run = trains_on(program, state, inputs)
     (seconds,) = interleave({name: run}, turns=3).values()
     parts, ran = trace(run, program.as_text())
     if not ran:
@@ -144,15 +137,10 @@ def profile(name: str, batch_size: int, precision: str) -> dict[str, Any]:
 
 def main() -> None:
     """Profiles every network that was asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="plain20,resnet34", help=f"of {','.join(NETS)} (default: %(default)s)")
-    parser.add_argument("--batch-size", type=int, default=100, help="images per step (default: %(default)s)")
-    parser.add_argument("--precision", choices=tuple(DTYPES), default="float32", help="(default: %(default)s)")
-    parser.add_argument("--output", type=Path, help="also write the figures to this JSON file")
-    options = parser.parse_args()
+    options = step_parser(__doc__).parse_args()
     print(f"{jax.devices()[0].device_kind}, jax {jax.__version__}; batch {options.batch_size}, {options.precision}")
     results = {}
-    for name in options.model.split(","):
+    for name in options.model:
         found = results[name] = profile(name, options.batch_size, options.precision)
         print(f"{name}: {found['ms']:.1f} ms a step, {found['profiled_ms']:.1f} while it is profiled", flush=True)
         for part, milliseconds in found["parts"].items():

@@ -78,7 +78,11 @@ def jax_chunk(net: Net, batch_size: int, precision: str) -> tuple[Callable, Any,
 
 def jax_program(net: Net, batch_size: int, precision: str) -> Callable[[], Any]:
     """A function that trains `CHUNK` steps in one call of the compiled program."""
-    train_chunk, state, inputs = jax_chunk(net, batch_size, precision)
+    return trains_on(*jax_chunk(net, batch_size, precision))
+
+
+def trains_on(train_chunk: Callable, state: Any, inputs: tuple[Any, ...]) -> Callable[[], Any]:
+    """A function that trains a chunk from where its last call ended, and returns the losses."""
 
     def run() -> Any:
         nonlocal state
@@ -139,8 +143,10 @@ def checkout_program(folder: str, name: str, batch_size: int, precision: str) ->
         turns, done = process.stdin, process.stdout
 
         def run() -> None:
-            print(file=turns, flush=True)
+            if process.poll() is None:  # else there is nobody to write to
+                print(file=turns, flush=True)
             if not done.readline():  # pyright: ignore[reportOptionalMemberAccess]
+                process.wait()
                 raise SystemExit(f"error: the checkout in {folder} could not train {name}; its own message is above")
 
         yield run
@@ -183,15 +189,28 @@ def compare(name: str, options: argparse.Namespace, peak: float) -> dict[str, An
     return {"limit_ms": round(1e3 * limit, 4), "programs": rows}
 
 
-def main() -> None:
-    """Compares every network that was asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="plain20,resnet34", help=f"of {','.join(NETS)} (default: %(default)s)")
+def step_parser(description: str | None) -> argparse.ArgumentParser:
+    """A command's options that say which steps it is about."""
+
+    def names(text: str) -> list[str]:
+        if unknown := [name for name in text.split(",") if name not in NETS]:
+            raise argparse.ArgumentTypeError(f"unknown {', '.join(map(repr, unknown))}; there is {', '.join(NETS)}")
+        return text.split(",")
+
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    nets = f"of {','.join(NETS)} (default: %(default)s)"
+    parser.add_argument("--model", type=names, default="plain20,resnet34", help=nets)
     parser.add_argument("--batch-size", type=int, default=100, help="images per step (default: %(default)s)")
     parser.add_argument("--precision", choices=tuple(DTYPES), default="float32", help="(default: %(default)s)")
+    parser.add_argument("--output", type=Path, help="also write the figures to this JSON file")
+    return parser
+
+
+def main() -> None:
+    """Compares every network that was asked for."""
+    parser = step_parser(__doc__)
     parser.add_argument("--peer", help="also time this one: torch, or another checkout's folder")
     parser.add_argument("--turns", type=int, default=5, help="turns of each program (default: %(default)s)")
-    parser.add_argument("--output", type=Path, help="also write the figures to this JSON file")
     options = parser.parse_args()
     if options.peer not in (None, "torch") and not (Path(options.peer) / "benchmarks" / "step.py").exists():
         parser.error(f"--peer must be torch or a checkout with a benchmarks/step.py, got {options.peer}")
@@ -202,7 +221,7 @@ def main() -> None:
     )
     print(f"matrix products at {peak / 1e9:.0f} GFLOP/s")
     print(f"{'':16}{'':15}{'ms/step':>10}{'quartiles':>20}{'ours/this':>11}{'images/s':>11}{'MFU':>8}")
-    results = {name: compare(name, options, peak) for name in options.model.split(",")}
+    results = {name: compare(name, options, peak) for name in options.model}
     write(options.output, {"batch_size": options.batch_size, "precision": options.precision, "nets": results})
 
 
