@@ -28,12 +28,13 @@ import numpy as np
 from adamlab import models
 from adamlab.config import Protocol, RunConfig
 from adamlab.training.build import DTYPES
+from adamlab.training.feed import MAX_CHUNK
 from adamlab.training.optimizers import Recipe, traced
 from adamlab.training.parallel import Devices, compile_training
 from adamlab.training.step import Normalisation, make_init, make_train_step
 from benchmarks.timing import interleave, matmul_flops, summary, write
 
-CHUNK = 5  # steps per turn
+CHUNK = MAX_CHUNK  # steps per turn, as many as a study's call has: each call takes its memory anew
 
 
 class Net(NamedTuple):
@@ -128,6 +129,7 @@ def torch_program(net: Net, batch_size: int, precision: str, compiled: bool) -> 
 CHECKOUT = """
 import sys, jax
 from benchmarks import step
+step.CHUNK = int(sys.argv[4])
 run = step.jax_program(step.NETS[sys.argv[1]], int(sys.argv[2]), sys.argv[3])
 for _ in sys.stdin:
     jax.block_until_ready(run())
@@ -138,7 +140,8 @@ for _ in sys.stdin:
 @contextmanager
 def checkout_program(folder: str, name: str, batch_size: int, precision: str) -> Iterator[Callable[[], Any]]:
     """A function that trains `CHUNK` steps as the checkout in a folder does, in a process of its own."""
-    command, pipe = [sys.executable, "-c", CHECKOUT, name, str(batch_size), precision], subprocess.PIPE
+    command = [sys.executable, "-c", CHECKOUT, name, str(batch_size), precision, str(CHUNK)]
+    pipe = subprocess.PIPE
     with subprocess.Popen(command, cwd=folder, stdin=pipe, stdout=pipe, text=True) as process:
         turns, done = process.stdin, process.stdout
 

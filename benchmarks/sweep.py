@@ -34,9 +34,10 @@ from adamlab.hyperparameters import MAGNITUDE, varied
 from adamlab.training.optimizers import Recipe, traced
 from adamlab.training.parallel import Devices, compile_training
 from adamlab.training.step import Normalisation, make_init, make_train_step
+from benchmarks.step import CHUNK
 from benchmarks.timing import interleave, summary, write
 
-BATCH, CHUNK = 100, 5
+BATCH = 100
 
 
 def settings(name: str, count: int) -> list[RunConfig]:
@@ -50,7 +51,7 @@ def programs(name: str, count: int) -> dict[str, Callable[[], Any]]:
     model, recipe = models.create(name, 10), Recipe()
     step = make_train_step(model, recipe, Normalisation((0.5,) * 3, (0.25,) * 3))
     init, train_chunk = jax.jit(make_init(model, recipe, (32, 32, 3))), compile_training(Devices(), step)
-    images = jax.device_put(subset(data.load("synthetic").train, 1_000))
+    images = jax.device_put(subset(data.load("synthetic").train, BATCH * CHUNK))
     indices = np.arange(BATCH * CHUNK, dtype=np.int32).reshape(CHUNK, BATCH)
     seeds = np.zeros(CHUNK, np.uint32)
     states = [init(jnp.int32(0), traced(config)) for config in settings(name, count)]

@@ -31,12 +31,12 @@ def test_another_checkout_trains_when_it_is_its_turn(tmp_path):
     (tmp_path / "benchmarks" / "step.py").write_text(
         "NETS = {'plain20': 'its own'}\n"
         "def jax_program(*arguments):\n"
-        "    return lambda: print(*arguments, file=open('turns', 'a'))\n"
+        "    return lambda: print(*arguments, CHUNK, file=open('turns', 'a'))\n"
     )
     with step.checkout_program(str(tmp_path), "plain20", 2, "bf16") as run:
         for turns in (1, 2):
             run()
-            assert (tmp_path / "turns").read_text() == "its own 2 bf16\n" * turns
+            assert (tmp_path / "turns").read_text() == f"its own 2 bf16 {step.CHUNK}\n" * turns
     with step.checkout_program(str(tmp_path), "vgg19", 2, "bf16") as run:
         for _ in range(2):  # whose process is about to end, and has ended
             with pytest.raises(SystemExit, match=f"the checkout in {tmp_path} could not train vgg19"):
