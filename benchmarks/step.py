@@ -32,7 +32,7 @@ from adamlab.training.feed import MAX_CHUNK
 from adamlab.training.optimizers import Recipe, traced
 from adamlab.training.parallel import Devices, compile_training
 from adamlab.training.step import Normalisation, make_init, make_train_step
-from benchmarks.timing import interleave, matmul_flops, summary, write
+from benchmarks.timing import interleave, matmul_flops, require_torch, summary, write
 
 CHUNK = MAX_CHUNK  # steps per turn, as many as a study's call has: each call takes its memory anew
 
@@ -99,14 +99,8 @@ def torch_program(net: Net, batch_size: int, precision: str, compiled: bool) -> 
 
     from benchmarks import torch_nets
 
-    constructors: dict[str, Callable[[], Any]] = {
-        "plain20": lambda: torch_nets.plain20(net.classes, "last"),
-        "resnet34": lambda: torch_nets.resnet(net.classes, bottleneck=False, stem=net.options.get("stem", "imagenet")),
-        "resnet50": lambda: torch_nets.resnet(net.classes, bottleneck=True, stem="imagenet"),
-        "vgg19": lambda: torch_nets.vgg19(net.classes),
-    }
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    module = constructors[net.model]().to(device, memory_format=torch.channels_last)
+    module = torch_nets.create(net.model, net.classes, **net.options).to(device, memory_format=torch.channels_last)
     forward = torch.compile(module) if compiled else module
     optimizer = torch.optim.Adam(module.parameters(), 1e-3)
     data = random_data(net, CHUNK * batch_size)
@@ -215,7 +209,9 @@ def main() -> None:
     parser.add_argument("--peer", help="also time this one: torch, or another checkout's folder")
     parser.add_argument("--turns", type=int, default=5, help="turns of each program (default: %(default)s)")
     options = parser.parse_args()
-    if options.peer not in (None, "torch") and not (Path(options.peer) / "benchmarks" / "step.py").exists():
+    if options.peer == "torch":
+        require_torch(parser)
+    elif options.peer is not None and not (Path(options.peer) / "benchmarks" / "step.py").exists():
         parser.error(f"--peer must be torch or a checkout with a benchmarks/step.py, got {options.peer}")
     peak = matmul_flops(DTYPES[options.precision])
     print(

@@ -35,7 +35,7 @@ from adamlab.training.optimizers import Recipe, traced
 from adamlab.training.parallel import Devices, compile_training
 from adamlab.training.step import Normalisation, make_init, make_train_step
 from benchmarks.step import CHUNK
-from benchmarks.timing import interleave, summary, write
+from benchmarks.timing import interleave, require_torch, summary, write
 
 BATCH = 100
 
@@ -102,8 +102,7 @@ def torch_study(name: str, dataset: data.Dataset, protocol: Any) -> float:
     normalise = lambda x: ((x.float() / 255 - mean) / std).to(memory_format=torch.channels_last)  # noqa: E731
     for alpha in MAGNITUDE["alpha"]:
         torch.manual_seed(0)
-        net = torch_nets.plain20(10, "last") if name == "plain20" else torch_nets.resnet(10, False, "imagenet")
-        net = net.to(device, memory_format=torch.channels_last)
+        net = torch_nets.create(name, 10).to(device, memory_format=torch.channels_last)
         optimizer = torch.optim.Adam(net.parameters(), alpha)
         for epoch in range(1, protocol.epochs + 1):
             net.train()
@@ -153,8 +152,10 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="also write the figures to this JSON file")
     options = parser.parse_args()
     names = options.model.split(",")
-    if options.peer and options.dataset != "cifar10":  # the peer has three channels and ten classes
-        parser.error(f"--peer={options.peer} is for --dataset=cifar10, got {options.dataset}")
+    if options.peer:
+        require_torch(parser)
+        if options.dataset != "cifar10":  # the peer has three channels and ten classes
+            parser.error(f"--peer={options.peer} is for --dataset=cifar10, got {options.dataset}")
     if options.study:
         write(options.output, {"study_seconds": compare_studies(names, options)})
         return

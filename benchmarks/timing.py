@@ -1,5 +1,6 @@
 """What the benchmarks share: programs that take turns, a table of what they took, and the machine that they ran on."""
 
+import argparse
 import json
 import os
 import platform
@@ -7,6 +8,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +59,12 @@ def matmul_flops(dtype: Any) -> float:
         jax.block_until_ready(product(x))
         seconds.append(time.perf_counter() - start)
     return 2 * side**3 / min(seconds)
+
+
+def require_torch(parser: argparse.ArgumentParser) -> None:
+    """Ends the command where PyTorch, which adamlab does without, is to be its peer and is not there."""
+    if find_spec("torch") is None:
+        parser.error("--peer=torch needs PyTorch, which is not installed here")
 
 
 def machine() -> dict[str, Any]:

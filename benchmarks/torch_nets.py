@@ -3,6 +3,8 @@
 Modules are named as ours are, so that weights can be carried over.
 """
 
+from functools import partial
+
 from torch import nn
 
 
@@ -31,7 +33,7 @@ class Net(nn.Module):
         return self.head.linear(x.mean((2, 3)))
 
 
-def plain20(classes, downsample):
+def plain20(classes, downsample="last"):
     layers, channels = {"initial": layer(3, 16)}, 16
     strided = {"last": ["set1_layer6", "set2_layer6"], "first": ["set2_layer1", "set3_layer1"]}[downsample]
     for s, width in enumerate((16, 32, 64), 1):
@@ -61,7 +63,7 @@ class Block(nn.Module):
         return self.projection(x) + y
 
 
-def resnet(classes, bottleneck, stem):
+def resnet(classes, bottleneck, stem="imagenet"):
     expansion = 4 if bottleneck else 1
     layers, channels = {"stem": layer(3, 64, 7, 2) if stem == "imagenet" else layer(3, 64)}, 64
     for s, (width, blocks) in enumerate([(64, 3), (128, 4), (256, 6), (512, 3)], 1):
@@ -79,3 +81,16 @@ def vgg19(classes):
             channels = width
         pools[f"stage{s}_layer{size}"] = nn.MaxPool2d(2)
     return Net(layers, 512, classes, pools)
+
+
+CONSTRUCTORS = {
+    "plain20": plain20,
+    "resnet34": partial(resnet, bottleneck=False),
+    "resnet50": partial(resnet, bottleneck=True),
+    "vgg19": vgg19,
+}
+
+
+def create(name, classes, **options):
+    """The net that `adamlab.models.create` makes of the same arguments."""
+    return CONSTRUCTORS[name](classes, **options)

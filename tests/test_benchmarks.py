@@ -47,10 +47,12 @@ def test_another_checkout_trains_when_it_is_its_turn(tmp_path):
     ("argument", "answer"),
     [
         ("--peer=tests", "--peer must be torch or a checkout with a benchmarks/step.py, got tests"),
+        ("--peer=torch", "--peer=torch needs PyTorch, which is not installed here"),
         ("--model=plain20,vgg", "--model: unknown 'vgg'; there is plain20, resnet34, resnet34-cifar, vgg19, resnet50"),
     ],
 )
 def test_bad_input_is_refused(argument, answer, monkeypatch, capsys):
+    monkeypatch.setattr("benchmarks.timing.find_spec", lambda name: None)  # as where PyTorch is not
     monkeypatch.setattr("sys.argv", ["step", argument])
     with pytest.raises(SystemExit) as stop:
         step.main()

@@ -9,7 +9,6 @@ over. PyTorch's numbers are in `pytorch.npz`, since not everybody has PyTorch; w
 writes them, and `pytest -m bench` looks whether they still are PyTorch's.
 """
 
-from functools import partial
 from pathlib import Path
 
 import jax
@@ -101,17 +100,11 @@ def pytorchs(name, options):
     """What PyTorch's net gives."""
     import torch
 
-    from benchmarks.torch_nets import plain20, resnet, vgg19
+    from benchmarks import torch_nets
 
-    constructors = {
-        "plain20": plain20,
-        "resnet34": partial(resnet, bottleneck=False),
-        "resnet50": partial(resnet, bottleneck=True),
-        "vgg19": vgg19,
-    }
     with jax.enable_x64(True):
         variables, images, coefficients = problem(create(name, 10, dtype=jnp.float64, **options))
-    net = constructors[name](10, **options).double()
+    net = torch_nets.create(name, 10, **options).double()
     weights = as_torch(variables["params"]) | as_torch(variables["batch_stats"])
     state = {key: value for key, value in net.state_dict().items() if not key.endswith("num_batches_tracked")}
     assert {k: v.shape for k, v in weights.items()} == {k: tuple(v.shape) for k, v in state.items()}
