@@ -6,10 +6,9 @@ Source: Gupta et al., "Adam vs. SGD: Closing the generalization gap on image cla
 """
 
 import math
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -17,6 +16,7 @@ from adamlab.hyperparameters import OPTIMIZERS
 from adamlab.records import Run
 from plots import style
 from plots.cells import Cell
+from plots.curves import over_seeds
 from plots.studies import heading
 
 # From cause to effect: keys of `style.METRICS`. The first is recorded at every epoch, the others at traced ones.
@@ -40,16 +40,6 @@ def drawable(run: Run, metric: str) -> tuple[dict[int, float], int]:
     lowest = LOWEST.get(metric, -math.inf)
     drawn = {epoch: number for epoch, number in recorded.items() if number is not None and number > lowest}
     return drawn, len(recorded) - len(drawn)
-
-
-def seed_statistics(runs: Sequence[Run], metric: str) -> np.ndarray:
-    """Epoch, mean, smallest and largest number over the seeds that have one, float64 (4, epochs)."""
-    numbers = defaultdict(list)
-    for run in runs:
-        for epoch, number in drawable(run, metric)[0].items():
-            numbers[epoch].append(number)
-    table = [(epoch, np.mean(seeds), min(seeds), max(seeds)) for epoch, seeds in sorted(numbers.items())]
-    return np.array(table, np.float64).reshape(-1, 4).T
 
 
 def left_out(runs: Sequence[Run]) -> list[str]:
@@ -130,7 +120,7 @@ def reading(runs: Sequence[Run], several: bool) -> list[str]:
 def draw_line(axes: Axes, runs: Sequence[Run], metric: str, optimizer: str) -> None:
     """The mean of the seeds in a band from their smallest to their largest number; a diverged one ends in an x."""
     look = style.OPTIMIZER_STYLES[optimizer]
-    epochs, mean, low, high = seed_statistics(runs, metric)
+    epochs, mean, low, high = over_seeds(pair for run in runs for pair in drawable(run, metric)[0].items())
     # About ten markers, however long the training: they tell the lines apart, and lines shall be seen.
     spaced = {"markersize": 3.5, "markevery": max(1, len(epochs) // 10)}
     axes.plot(epochs, mean, label=OPTIMIZERS[optimizer].title, **look | spaced)

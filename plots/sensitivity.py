@@ -95,7 +95,7 @@ def _draw_row(figure: "Figure", panels: "dict[SubplotSpec, list[Run]]", paramete
 
     Accuracies have one scale for all networks; losses, which differ by a decade and more, one for each.
     """
-    from plots import style
+    from plots import curves, style
 
     together = [run for panel in panels.values() for run in panel]
     values = group(together, parameter)
@@ -104,8 +104,8 @@ def _draw_row(figure: "Figure", panels: "dict[SubplotSpec, list[Run]]", paramete
     row = dict(zip(axes, panels.values(), strict=True))
     for axes, panel in row.items():
         axes.set_title(f"{panel[0].config.model}, {SYMBOLS[parameter]}")
-        style.draw_curves(axes, group(panel, parameter), metric, styles)
-    style.finish_row(row, metric)
+        curves.draw(axes, group(panel, parameter), metric, styles)
+    curves.finish_row(row, metric)
     labels = {value: _legend_label(value, seeds, parameter) for value, seeds in values.items()}
     style.add_legend(figure, next(iter(row)), styles, labels, SYMBOLS[parameter])
 
@@ -131,13 +131,13 @@ def _default(runs: list[Run], parameter: str) -> float:
 
 def _heading(runs: list[Run], kind: Kind) -> list[tuple[str, dict[str, Any]]]:
     """The lines above the panels: what is shown, on what it was trained, how to read it."""
-    from plots import style
+    from plots import curves, style
 
     metric, seeds = style.METRICS[kind.metric], {run.config.seed for run in runs}
     outcomes = Counter(run.ending for run in runs)
     notes = ["line: mean of seeds, band: smallest to largest"] if len(seeds) > 1 else []
     notes += [r"$\times$: diverged"] if outcomes["diverged"] else []
-    notes += [f"arrows at the upper edge: above {metric.ceiling}"] if style.exceeds_axis(runs, kind.metric) else []
+    notes += [f"arrows at the upper edge: above {metric.ceiling}"] if curves.exceeds_axis(runs, kind.metric) else []
     notes += [f"{outcomes['unfinished']} of {len(runs)} runs unfinished"] if outcomes["unfinished"] else []
     notes += lawn_notes(runs)
     change = "varies" if kind.study == "magnitude" else "is perturbed"

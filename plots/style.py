@@ -4,10 +4,8 @@ Figures are made without pyplot: no window, no backend to choose, no state that 
 """
 
 import math
-from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from io import BytesIO
-from itertools import count
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import SubplotSpec
 from matplotlib.lines import Line2D
 from matplotlib.ticker import AutoLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator
-from matplotlib.transforms import ScaledTranslation, blended_transform_factory
+from matplotlib.transforms import blended_transform_factory
 
 from adamlab.files import write_whole
 from adamlab.records import Run
@@ -92,7 +90,6 @@ OPTIMIZER_STYLES: dict[str, dict[str, Any]] = {
     "lamb_lawn": {"color": "#5d2f86", "marker": "^", **_LAWN},
 }
 
-ARROW = 5.0  # points from one to the next
 # Without the x, which says that a run diverged.
 _MARKERS = "osD^vPph*"
 
@@ -128,56 +125,6 @@ def curve_styles(values: Collection[float], default: float) -> dict[float, dict[
     return styles
 
 
-def seed_statistics(runs: Sequence[Run], metric: str) -> np.ndarray:
-    """Epoch, mean, smallest and largest number over the seeds that reached it, float64 (4, epochs)."""
-    numbers = defaultdict(list)
-    for run in runs:
-        for record in run.epochs:
-            numbers[record["epoch"]].append(METRICS[metric].factor * record[metric])
-    table = [(epoch, np.mean(seeds), min(seeds), max(seeds)) for epoch, seeds in sorted(numbers.items())]
-    return np.array(table, np.float64).reshape(-1, 4).T
-
-
-def exceeds_axis(runs: Sequence[Run], metric: str) -> bool:
-    """Whether a number lies above the axis' upper end."""
-    drawn = METRICS[metric]
-    return any(drawn.factor * record[metric] > drawn.ceiling for run in runs for record in run.epochs)
-
-
-def draw_curves(
-    axes: Axes, runs: Mapping[float, Sequence[Run]], metric: str, styles: Mapping[float, dict[str, Any]]
-) -> None:
-    """One curve per value: the mean of its seeds, in a band from their smallest to their largest number.
-
-    With the three to five seeds that a study has, the range says more than a standard deviation, and it stays positive
-    on a logarithmic axis. Arrows at the upper edge, side by side, stand for means above it. A diverged run ends in an
-    x; if it has no epoch, the x stands before epoch 1.
-
-    Args:
-      axes: Where to draw.
-      runs: For each value its runs, one per seed.
-      metric: A key of `METRICS`.
-      styles: From `curve_styles`.
-    """
-    ceiling = METRICS[metric].ceiling
-    levels = count(0.95, -0.11)  # of runs without an epoch, one below the other
-    for place, (value, seeds) in enumerate(runs.items()):
-        epochs, mean, low, high = seed_statistics(seeds, metric)
-        axes.plot(epochs, mean, label=format_value(value), **styles[value])
-        if len(seeds) > 1:
-            axes.fill_between(epochs, low, high, color=styles[value]["color"], alpha=0.13, linewidth=0, zorder=2)
-        mark = diverged_mark(styles[value])
-        aside = ScaledTranslation((place - (len(runs) - 1) / 2) * ARROW / 72, 0, axes.figure.dpi_scale_trans)
-        above = mark | {"marker": r"$\uparrow$", "markersize": 8, "markeredgewidth": 0.3}
-        axes.plot(epochs[mean > ceiling], [ceiling] * sum(mean > ceiling), transform=axes.transData + aside, **above)
-        diverged = [run for run in seeds if run.ending == "diverged"]
-        ends = [seed_statistics([run], metric)[:2, -1] for run in diverged if run.epochs]
-        for epoch, number in ends:
-            axes.plot(epoch, min(number, ceiling), **mark)
-        if len(ends) < len(diverged):
-            axes.plot(0.5, next(levels), transform=axes.get_xaxis_transform(), **mark)
-
-
 def new_row(figure: Figure, places: Sequence[SubplotSpec], metric: str, share_y: bool = True) -> list[Axes]:
     """A row of axes for a metric, which share their limits, or those of x alone; the first one has the labels."""
     row: list[Axes] = []
@@ -188,18 +135,6 @@ def new_row(figure: Figure, places: Sequence[SubplotSpec], metric: str, share_y:
         row[-1].tick_params(labelleft=sharey is None)
     row[0].set_ylabel(METRICS[metric].label)
     return row
-
-
-def finish_row(row: Mapping[Axes, Sequence[Run]], metric: str) -> None:
-    """Limits and ticks of a row, whose axes share x, once the curves of their runs are drawn: whole epochs on x, plain
-    numbers on y."""
-    together = [run for runs in row.values() for run in runs]
-    finish_epochs(next(iter(row)), 1 if all(run.epochs for run in together) else 0.5, together)
-    for axes, runs in row.items():
-        if exceeds_axis(runs, metric):
-            shown = [number for number in seed_statistics(runs, metric)[2] if 0 < number < METRICS[metric].ceiling]
-            axes.set_ylim(0.9 * min(shown, default=1), METRICS[metric].ceiling)
-        finish_numbers(axes)
 
 
 def finish_epochs(axes: Axes, first: float, runs: Sequence[Run]) -> None:
