@@ -72,7 +72,7 @@ _LAWN: dict[str, Any] = {"schedule": "phases", "augment": True}
 PROTOCOLS = {
     # Sensitivity paper, section 4: all of CIFAR-10, batch 100, 15 epochs, no augmentation.
     "paper": Protocol("paper", train_images=50_000, test_images=10_000, batch_size=100, epochs=15),
-    # The alpha study of both nets in a quarter to half an hour on two CPU cores.
+    # The alpha study of both nets in four minutes to half an hour on two CPU cores.
     "laptop": Protocol("laptop", train_images=3_000, test_images=1_000, batch_size=100, epochs=5),
     # Seconds, for tests and for trying out a command.
     "smoke": Protocol("smoke", train_images=200, test_images=100, batch_size=50, epochs=2),
