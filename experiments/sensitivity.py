@@ -9,7 +9,7 @@ one hyperparameter at a time, the others at their defaults, on a plain CNN and o
   python -m experiments.sensitivity --optimizer=adam,adam_lawn         is Adam-LAWN less sensitive? (ours alone)
   python -m experiments.sensitivity --report                           sensitivity indices of what was trained
 
-On a CPU the first one takes 12 to 27 minutes on two cores (protocol laptop) and ends with plain20 best at
+On a CPU the first one takes 4 to 27 minutes on two cores (protocol laptop) and ends with plain20 best at
 the default alpha, ResNet-34 fitting fastest at 1e-4 and classifying best at the default.
 
 The paper's text gives the defaults of alpha and beta1; five alphas in steps of ten, 1e-5, 1e-4 and 1e-3 among them;
