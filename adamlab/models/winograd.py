@@ -1,24 +1,65 @@
-r"""Winograd's convolution F(2x2, 3x3): 16 products where the plain sum takes 36.
+r"""Winograd's convolutions of 3x3 kernels: F(2x2, 3x3), and for the kernel's gradient F(4x4, 3x3).
 
 .. math:: Y = A^\top \big[\, (G\, g\, G^\top) \odot (B^\top d\, B) \,\big] A
 
-gives 2x2 outputs ``Y`` of the 3x3 kernel ``g`` from a 4x4 tile ``d`` of the input; neighbouring tiles overlap by two.
-With channels, each of the 16 products is a matrix product over all tiles. Odd maps are filled up with zeros. The
+gives m x m outputs ``Y`` of the 3x3 kernel ``g`` from a tile ``d`` of the input, m + 2 pixels on each side; tiles
+overlap by two. That is 16 products for four outputs where the plain sum takes 36, and 36 for 16 where it takes 144.
+With channels, each product is a matrix product over all tiles. Maps are filled up with zeros to whole tiles. The
 transformed tiles of a whole batch would not fit into the cache, so a batch is taken in chunks.
 
-In float32 the results differ from the plain sum's by about 1e-6 of the largest. Narrower types are computed in float32.
+Results and inputs' gradients take F(2x2, 3x3): with 32 and 64 channels, putting 16 outputs together costs more than the
+fewer products save. A kernel's gradient is put together once for a whole batch.
+
+In float32 the results differ from the plain sum's by about 1e-6 of the largest, the kernel's gradient by 3e-6. Narrower
+types are computed in float32.
 
 Source: Lavin and Gray, 2016, "Fast Algorithms for Convolutional Neural Networks", arXiv:1509.09308, section 4.1.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from functools import reduce
+from operator import add
+from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array, lax
 
 from adamlab.models.chunks import chunk_size, in_chunks, sum_over_chunks
 
 Grid = list[list[Array]]
+
+
+class _Tiling(NamedTuple):
+    """F(m x m, 3x3): the side m of a tile's output, and the matrices B^T, G and A^T."""
+
+    side: int
+    input: np.ndarray  # (m + 2, m + 2)
+    kernel: np.ndarray  # (m + 2, 3)
+    output: np.ndarray  # (m, m + 2)
+
+
+def _tiling(*points: float) -> _Tiling:
+    """Toom and Cook's: polynomials are multiplied by their values at these points and their leading coefficients.
+
+    The points' powers and products must be exact in float64, or the zeros of B^T are not zeros.
+    """
+    p = np.array(points)
+    n, side = len(p), len(p) - 1
+    others = [np.delete(p, i) for i in range(n)]
+    scales = np.array([np.prod(p[i] - others[i]) for i in range(n)])
+    leading = np.eye(n + 1)[-1:]
+    return _Tiling(
+        side,
+        input=np.array([*([*np.poly(rest)[::-1], 0] for rest in others), np.poly(p)[::-1]]),
+        kernel=np.concatenate([np.vander(p, 3, increasing=True) / scales[:, None], leading[:, -3:]]),
+        output=np.concatenate([np.vander(p, side, increasing=True), leading[:, -side:]]).T,
+    )
+
+
+_F2 = _tiling(0, 1, -1)
+# With Lavin and Gray's points, 1 and 2, the errors would be about four times as large.
+_F4 = _tiling(0, 5 / 8, -5 / 8, 3 / 2, -3 / 2)
 
 
 def convolve(x: Array, kernel: Array) -> Array:
@@ -34,7 +75,7 @@ def convolve(x: Array, kernel: Array) -> Array:
     >>> convolve(jnp.ones((1, 3, 3, 1)), jnp.ones((3, 3, 1, 1)))[0, :, :, 0].tolist()
     [[4.0, 6.0, 4.0], [6.0, 9.0, 6.0], [4.0, 6.0, 4.0]]
     """
-    return _convolve(x, _kernel_grid(kernel))
+    return _convolve(x, _kernel_grid(_taps(kernel)))
 
 
 def input_gradient(grad: Array, kernel: Array) -> Array:
@@ -50,10 +91,9 @@ def input_gradient(grad: Array, kernel: Array) -> Array:
     >>> input_gradient(jnp.ones((1, 3, 3, 1)), jnp.ones((3, 3, 1, 1)))[0, :, :, 0].tolist()
     [[4.0, 6.0, 4.0], [6.0, 9.0, 6.0], [4.0, 6.0, 4.0]]
     """
-    # A flipped kernel's transform is the kernel's in another order. Swapped before it, not after it, channels and
-    # features would be gathered number by number.
-    grid, order = _kernel_grid(kernel), (3, 1, 2, 0)
-    return _convolve(grad, [[grid[i][j].T for j in order] for i in order])
+    # Channels and features are swapped last: swapped before, they would be gathered number by number.
+    grid = _kernel_grid([row[::-1] for row in _taps(kernel)[::-1]])
+    return _convolve(grad, [[g.T for g in row] for row in grid])
 
 
 def kernel_gradient(x: Array, grad: Array) -> Array:
@@ -68,17 +108,17 @@ def kernel_gradient(x: Array, grad: Array) -> Array:
     Returns:
         (3, 3, channels, features), of x's dtype or float32 if that is wider.
 
-    >>> kernel_gradient(jnp.ones((1, 3, 3, 1)), jnp.ones((1, 3, 3, 1)))[:, :, 0, 0].tolist()
+    >>> kernel_gradient(jnp.ones((1, 3, 3, 1)), jnp.ones((1, 3, 3, 1)))[:, :, 0, 0].round(5).tolist()
     [[4.0, 6.0, 4.0], [6.0, 9.0, 6.0], [4.0, 6.0, 4.0]]
     """
 
     def products(x: Array, grad: Array) -> Grid:
-        outputs = _map_grid(_output_transposed, _even(_widened(grad)))
-        return _pairwise(lambda d, y: _rows(d).T @ _rows(y), _input_grid(x), outputs)
+        outputs = _transform_tiles(_F4.output.T, _filled(grad, _F4), _F4)
+        return _pairwise(lambda d, y: _rows(d).T @ _rows(y), _input_grid(x, _F4), outputs)
 
-    images = chunk_size(len(x), _images_in_cache(x, grad.shape[-1]))
+    images = chunk_size(len(x), _images_in_cache(x, grad.shape[-1], _F4))
     sums = sum_over_chunks(products, images, x, grad)
-    return jnp.stack([jnp.stack(row) for row in _contract(_kernel_transposed, sums)])
+    return jnp.stack([jnp.stack(row) for row in _transform(_F4.kernel.T, sums)])
 
 
 def _convolve(x: Array, kernel_grid: Grid) -> Array:
@@ -86,65 +126,58 @@ def _convolve(x: Array, kernel_grid: Grid) -> Array:
     features = kernel_grid[0][0].shape[-1]
 
     def block(x: Array) -> Array:
-        products = _pairwise(lambda d, g: (_rows(d) @ g).reshape(*d.shape[:-1], features), _input_grid(x), kernel_grid)
-        outputs = _contract(_output, products)
+        tiles = _input_grid(x, _F2)
+        products = _pairwise(lambda d, g: (_rows(d) @ g).reshape(*d.shape[:-1], features), tiles, kernel_grid)
+        outputs = _transform(_F2.output, products)
         y = jnp.stack([jnp.stack(row, axis=3) for row in outputs], axis=2)  # (images, tiles, 2, tiles, 2, features)
         return y.reshape(len(x), 2 * y.shape[1], -1, features)[:, :height, :width].astype(x.dtype)
 
-    images = chunk_size(batch, _images_in_cache(x, features))
+    images = chunk_size(batch, _images_in_cache(x, features, _F2))
     return lax.map(block, in_chunks(x, images)).reshape(-1, height, width, features)[:batch]
 
 
-def _input_grid(x: Array) -> Grid:
-    """B^T d B of every tile: 4x4 arrays of (batch, tiles down, tiles across, channels)."""
-    return _map_grid(_input, jnp.pad(_even(_widened(x)), ((0, 0), (1, 1), (1, 1), (0, 0))))
+def _taps(kernel: Array) -> Grid:
+    return [[_widened(kernel[i, j]) for j in range(3)] for i in range(3)]
 
 
-def _kernel_grid(kernel: Array) -> Grid:
-    """G g G^T: 4x4 arrays of (channels, features)."""
-    return [_kernel(row) for row in _kernel(_widened(kernel))]
+def _kernel_grid(taps: Grid) -> Grid:
+    """G g G^T: arrays of (channels, features)."""
+    return _transform(_F2.kernel, taps)
 
 
-# B^T, G, G^T, A^T and A, each along one axis, written out as sums.
+def _input_grid(x: Array, tiling: _Tiling) -> Grid:
+    """B^T d B of every tile: arrays of (batch, tiles down, tiles across, channels)."""
+    padded = jnp.pad(_filled(x, tiling), ((0, 0), (1, 1), (1, 1), (0, 0)))
+    return _transform_tiles(tiling.input, padded, tiling)
 
 
-def _input(x: Array, axis: int) -> list[Array]:
-    tiles = x.shape[axis] // 2 - 1
-    a, b, c, d = (_every_other(x, start, tiles, axis) for start in range(4))
-    return [a - c, b + c, c - b, b - d]
+def _transform(matrix: np.ndarray, grid: Grid) -> Grid:
+    """M X M^T of a grid X of arrays."""
+    columns = [_sums(matrix, column) for column in zip(*grid, strict=True)]
+    return [_sums(matrix, row) for row in zip(*columns, strict=True)]
 
 
-def _kernel(taps: Iterable[Array]) -> list[Array]:
-    a, b, c = taps
-    return [a, (a + b + c) / 2, (a - b + c) / 2, c]
+def _transform_tiles(matrix: np.ndarray, x: Array, tiling: _Tiling) -> Grid:
+    """M X M^T of each tile X of a map; tiles begin every `side` pixels and are as long as M's rows."""
+
+    def along(axis: int, x: Array) -> list[Array]:
+        reach, step = matrix.shape[1], tiling.side
+        beyond = x.shape[axis] - reach
+        return _sums(matrix, [lax.slice_in_dim(x, i, i + beyond + 1, step, axis) for i in range(reach)])
+
+    return [along(2, rows) for rows in along(1, x)]
 
 
-def _kernel_transposed(p: Sequence[Array]) -> list[Array]:
-    return [p[0] + (p[1] + p[2]) / 2, (p[1] - p[2]) / 2, (p[1] + p[2]) / 2 + p[3]]
+def _sums(matrix: np.ndarray, arrays: Sequence[Array]) -> list[Array]:
+    """The matrix times a vector of arrays, written out: most of its numbers are 0, and many 1 or -1."""
+    return [
+        reduce(add, [_times(factor, array) for factor, array in zip(row, arrays, strict=True) if factor])
+        for row in matrix.tolist()
+    ]
 
 
-def _output(m: Sequence[Array]) -> list[Array]:
-    return [m[0] + m[1] + m[2], m[1] - m[2] - m[3]]
-
-
-def _output_transposed(grad: Array, axis: int) -> list[Array]:
-    a, b = (_every_other(grad, start, grad.shape[axis] // 2, axis) for start in range(2))
-    return [a, a + b, a - b, -b]
-
-
-def _every_other(x: Array, start: int, count: int, axis: int) -> Array:
-    return lax.slice_in_dim(x, start, start + 2 * count - 1, 2, axis)
-
-
-def _map_grid(transform: Callable[[Array, int], list[Array]], x: Array) -> Grid:
-    """A transform of a map's tiles, down and across."""
-    return [transform(rows, 2) for rows in transform(x, 1)]
-
-
-def _contract(transform: Callable[[Sequence[Array]], list[Array]], grid: Grid) -> Grid:
-    """A transform of a grid's arrays, down and across."""
-    columns = [transform(column) for column in zip(*grid, strict=True)]
-    return [transform(row) for row in zip(*columns, strict=True)]
+def _times(factor: float, array: Array) -> Array:
+    return array if factor == 1 else -array if factor == -1 else factor * array
 
 
 def _pairwise(product: Callable[[Array, Array], Array], a: Grid, b: Grid) -> Grid:
@@ -155,16 +188,18 @@ def _rows(x: Array) -> Array:
     return x.reshape(-1, x.shape[-1])
 
 
-def _even(x: Array) -> Array:
-    """Filled up with zeros to even sides."""
-    return jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, x.shape[2] % 2), (0, 0)))
+def _filled(x: Array, tiling: _Tiling) -> Array:
+    """Filled up with zeros to whole tiles, in float32 or wider."""
+    down, across = (-side % tiling.side for side in x.shape[1:3])
+    return jnp.pad(_widened(x), ((0, 0), (0, down), (0, across), (0, 0)))
 
 
 def _widened(x: Array) -> Array:
     return x.astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
-def _images_in_cache(x: Array, features: int) -> int:
-    """Images whose transformed tiles, four numbers for each of a map, are about eight megabytes."""
+def _images_in_cache(x: Array, features: int, tiling: _Tiling) -> int:
+    """Images whose transformed tiles are about eight megabytes."""
     _, height, width, channels = x.shape
-    return 2**21 // (4 * height * width * max(channels, features))
+    tile = (tiling.side + 2) ** 2 * max(channels, features)
+    return 2**21 // max(1, (tile * height * width) // tiling.side**2)

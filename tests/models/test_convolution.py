@@ -42,9 +42,11 @@ CASES = {
     "native, 7x7 kernel": (7, 2, 9, 9, 3, 4, 2),
     "Winograd": (3, 1, 6, 6, 32, 32, 2),
     "Winograd, odd and not square": (3, 1, 5, 3, 32, 48, 2),
-    # 2**21 / (4 * 16 * 16 * 64) = 32 images a chunk at most: 34 make chunks of 17, and 37 of 19, one of them zeros.
-    "Winograd, in chunks": (3, 1, 16, 16, 64, 32, 34),
-    "Winograd, in uneven chunks": (3, 1, 16, 16, 32, 64, 37),
+    "Winograd, whole tiles": (3, 1, 8, 8, 32, 32, 2),
+    # 2**21 / (4 * 16 * 16 * 64) = 32 images a chunk at most, and 2**21 / (36 / 16 * 16 * 16 * 64) = 56 for the kernel's
+    # gradient: 58 make chunks of 29, and 61 of 31, one of them zeros.
+    "Winograd, in chunks": (3, 1, 16, 16, 64, 32, 58),
+    "Winograd, in uneven chunks": (3, 1, 16, 16, 32, 64, 61),
     # 2**20 / (16 * 18 * 3 * 66) = 18 images a chunk at most: 34 make chunks of 17.
     "native, in chunks": (3, 1, 16, 16, 64, 2, 34),
     # 2**20 / (16 * 17 * (6 * 64 + 2 * 2)) = 9 images a chunk at most: 11 make chunks of 6, one of them zeros.
