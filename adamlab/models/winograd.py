@@ -201,5 +201,5 @@ def _widened(x: Array) -> Array:
 def _images_in_cache(x: Array, features: int, tiling: _Tiling) -> int:
     """Images whose transformed tiles are about eight megabytes."""
     _, height, width, channels = x.shape
-    tile = (tiling.side + 2) ** 2 * max(channels, features)
-    return 2**21 // max(1, (tile * height * width) // tiling.side**2)
+    image = (tiling.side + 2) ** 2 * height * width * max(channels, features) // tiling.side**2
+    return 2**21 // image
