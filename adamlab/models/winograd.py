@@ -31,12 +31,16 @@ Grid = list[list[Array]]
 
 
 class _Tiling(NamedTuple):
-    """F(m x m, 3x3): the side m of a tile's output, and the matrices B^T, G and A^T."""
+    """F(m x m, 3x3): the matrices B^T, G and A^T."""
 
-    side: int
     input: np.ndarray  # (m + 2, m + 2)
     kernel: np.ndarray  # (m + 2, 3)
     output: np.ndarray  # (m, m + 2)
+
+    @property
+    def side(self) -> int:
+        """m, the pixels of a tile's output on each side, which are also those from tile to tile."""
+        return len(self.output)
 
 
 def _tiling(*points: float) -> _Tiling:
@@ -45,15 +49,14 @@ def _tiling(*points: float) -> _Tiling:
     The points' powers and products must be exact in float64, or the zeros of B^T are not zeros.
     """
     p = np.array(points)
-    n, side = len(p), len(p) - 1
+    n = len(p)
     others = [np.delete(p, i) for i in range(n)]
     scales = np.array([np.prod(p[i] - others[i]) for i in range(n)])
     leading = np.eye(n + 1)[-1:]
     return _Tiling(
-        side,
         input=np.array([*([*np.poly(rest)[::-1], 0] for rest in others), np.poly(p)[::-1]]),
         kernel=np.concatenate([np.vander(p, 3, increasing=True) / scales[:, None], leading[:, -3:]]),
-        output=np.concatenate([np.vander(p, side, increasing=True), leading[:, -side:]]).T,
+        output=np.concatenate([np.vander(p, n - 1, increasing=True), leading[:, 1 - n :]]).T,
     )
 
 
