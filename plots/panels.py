@@ -23,22 +23,26 @@ def select(runs: list[Run], model: str, parameter: str, study: str, optimizer: s
       runs: One study's runs.
       model: The panel's network.
       parameter: The hyperparameter that the panel varies.
-      study: `perturbation` for the values in that grid; `magnitude` for all others, a user's own among them.
+      study: `perturbation` for the values in that grid; `magnitude` for all others. A user's own grid, which may
+        meet some of the perturbed values, stays together as `magnitude`.
       optimizer: The panel's optimizer.
 
     Returns:
       The runs of which there is something to draw; none if the default setting is all there is.
     """
-    defaults, perturbed = OPTIMIZERS[optimizer].defaults, grid_of(optimizer, parameter, "perturbation")
+    defaults = OPTIMIZERS[optimizer].defaults
     default = getattr(defaults, parameter)
-    panel = []
-    for run in runs:
-        value = getattr(run.config.hyperparameters, parameter)
-        alone = replace(run.config.hyperparameters, **{parameter: default}) == defaults
-        in_study = value == default or (value in perturbed) == (study == "perturbation")
+
+    def varies_alone(run: Run) -> bool:
         same = (run.config.model, run.config.optimizer) == (model, optimizer)
-        if same and alone and in_study and (run.epochs or run.outcome):
-            panel.append(run)
+        return same and replace(run.config.hyperparameters, **{parameter: default}) == defaults
+
+    by_value = group([run for run in runs if varies_alone(run)], parameter)
+    magnitudes, perturbed = (set(grid_of(optimizer, parameter, name)) for name in ("magnitude", "perturbation"))
+    if by_value.keys() - magnitudes - perturbed and not perturbed <= by_value.keys():
+        perturbed = set()  # a grid of one's own met a few of them
+    shown = [value for value in by_value if value == default or (value in perturbed) == (study == "perturbation")]
+    panel = [run for value in shown for run in by_value[value] if run.epochs or run.outcome]
     return panel if any(run.config.hyperparameters != defaults for run in panel) else []
 
 

@@ -56,6 +56,13 @@ def test_perturbations_and_magnitudes_are_told_apart_by_value(tmp_path):
     }
 
 
+def test_a_grid_of_ones_own_stays_together_where_it_meets_perturbed_values(tmp_path):
+    write_grid(tmp_path, {"beta1": (0.8, 0.85, 0.88, 0.9, 0.92, 0.95)})
+    assert compose(records.read_runs(tmp_path), FIGURE2) is None
+    (axes,) = panels(figure_of(tmp_path)).values()
+    assert list(curves(axes)) == ["0.8", "0.85", "0.88", "0.9", "0.92", "0.95"]
+
+
 def test_run_with_two_changes_belongs_to_no_panel(tmp_path):
     write_run(tmp_path, alpha=0.1, beta1=0.5)
     write_run(tmp_path)
