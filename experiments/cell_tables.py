@@ -15,7 +15,7 @@ from adamlab.config import RunConfig
 from adamlab.hyperparameters import OPTIMIZERS
 from adamlab.records import Run, find_run, run_folder
 from experiments.cells import PAPER, cell
-from plots.cells import final
+from plots.cells import final, quality
 from plots.studies import span
 
 # A line of a table: an optimizer and the hyperparameters that a study may vary within a cell.
@@ -61,8 +61,7 @@ def print_tuning(console: Console, out: Path, configs: Sequence[RunConfig]) -> N
         for name in ("setting", "accuracy", "loss", "training loss"):
             table.add_column(name, justify="left" if name == "setting" else "right")
         varied = [name for name in OPTIMIZERS[optimizer].names if len({getattr(h, name) for h in settings}) > 1]
-        # Those of which no seed got there are last.
-        ranked = sorted(settings.items(), key=lambda one: mean(final(one[1], "test_accuracy") or [-1]), reverse=True)
+        ranked = sorted(settings.items(), key=lambda setting: quality(setting[1]), reverse=True)
         for hyperparameters, runs in ranked:
             words = [f"{name} {getattr(hyperparameters, name):g}" for name in varied or ["alpha"]]
             endings = Counter(run.ending for run in runs)
