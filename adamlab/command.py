@@ -10,6 +10,7 @@ import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NoReturn
 
 from adamlab.data.dataset import DataError
@@ -38,6 +39,13 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Ends the program with exit status 2."""
         self.exit(2, f"{_one_line(message)}\n")
+
+
+def path(text: str) -> Path:
+    """The type of an option that is a path; an empty one, of an unset variable, would be the working folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("must be a path, got ''")
+    return Path(text)
 
 
 class Terminated(BaseException):

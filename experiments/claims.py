@@ -13,7 +13,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adamlab.command import Parser, run_main
+from adamlab.command import Parser, path, run_main
 from adamlab.hyperparameters import ConfigError
 from adamlab.records import RecordsError
 
@@ -81,7 +81,7 @@ def print_claim(console: "Console", claim: "Claim", judgements: "list[Judgement]
 def main() -> None:
     """Prints what the command line asks for."""
     parser = Parser("experiments.claims", __doc__)
-    parser.add_argument("results", type=Path, nargs="*", metavar="RESULTS", help="results folders (default: see above)")
+    parser.add_argument("results", type=path, nargs="*", metavar="RESULTS", help="results folders (default: see above)")
     parser.add_argument("--claim", metavar="NAME", help="one claim alone, with all that is behind its verdict")
     arguments = parser.parse_args()
 

@@ -5,7 +5,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from adamlab.command import Parser
+from adamlab.command import Parser, path
 from adamlab.config import PHOTOGRAPHS, PROTOCOLS, Protocol, check_division
 from adamlab.data import NAMES, Dataset, StreamDataset
 from adamlab.data.batches import check_size
@@ -29,7 +29,7 @@ def add_common_options(parser: Parser, seeds: str = "1") -> None:
         help=f"{', '.join(NAMES)}, imagenet2012, or another image classification set that tensorflow-datasets prepared "
         "as array_record (default: auto, which is cifar10 if it is there or can be fetched, else digits)",
     )
-    add("--data-dir", type=Path, metavar="DIR", help="tensorflow-datasets' folder (default: $TFDS_DATA_DIR or its own)")
+    add("--data-dir", type=path, metavar="DIR", help="tensorflow-datasets' folder (default: $TFDS_DATA_DIR or its own)")
     add(
         "--protocol",
         choices=("auto", "paper", "laptop", "smoke"),
@@ -64,7 +64,7 @@ def add_common_options(parser: Parser, seeds: str = "1") -> None:
         "half minute, if that is sooner",
     )
     add("--deterministic", action="store_true", help="the same bits at every start on a GPU, too; slower there")
-    add("--out", type=Path, metavar="DIR", default=Path("results"), help="results folder (default: results)")
+    add("--out", type=path, metavar="DIR", default=Path("results"), help="results folder (default: results)")
     add_device_options(parser)
 
 

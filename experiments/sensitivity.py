@@ -66,7 +66,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add("--values", help="your own grid for --param, instead of the study's: --values=1e-4,3e-4,1e-3")
     add("--optimizer", default="adam", help=f"separated by commas: {', '.join(OPTIMIZERS)} (default: adam)")
-    add("--model", default=",".join(MODELS), help="networks, separated by commas (default: plain20,resnet34)")
+    add("--model", default="plain20,resnet34", help=f"separated by commas: {', '.join(MODELS)} (default: %(default)s)")
     add("--batch-size", type=int, metavar="N", help="images per step")
     add("--stem", choices=("imagenet", "cifar"), help="ResNet-34's first layers (default: imagenet)")
     add("--downsample", choices=("last", "first"), help="plain20's strided layer of each set (default: last)")

@@ -15,7 +15,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adamlab.command import Parser, run_main
+from adamlab.command import Parser, path, run_main
 from adamlab.config import RunConfig
 from adamlab.records import RecordsError, Run
 from plots.cells import select
@@ -67,8 +67,8 @@ def draw(results: Path, out: Path | None = None, configs: Collection[RunConfig] 
 def main() -> None:
     """Draws what the command line names, and prints the files."""
     parser = Parser("plots.large_batch", __doc__)
-    parser.add_argument("results", type=Path, metavar="RESULTS", help="a results folder: one study's, or any above")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where figures go (default: each study's own figures/)")
+    parser.add_argument("results", type=path, metavar="RESULTS", help="a results folder: one study's, or any above")
+    parser.add_argument("--out", type=path, metavar="DIR", help="where figures go (default: each study's own figures/)")
     arguments = parser.parse_args()
     paths = draw(arguments.results, arguments.out)
     if not paths:

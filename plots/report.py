@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from adamlab.claims import CLAIMS, PAPERS, Claim, Judgement, judge
 from adamlab.claims.evidence import on_a_papers_set
 from adamlab.claims.words import by_seed, decisive, describe
-from adamlab.command import Parser, run_main
+from adamlab.command import Parser, path, run_main
 from adamlab.files import WriteError, make_folder, write_whole
 from adamlab.records import RecordsError, Run
 from plots.studies import gather
@@ -168,10 +168,10 @@ def main() -> None:
     """Writes the page that the command line asks for, and prints its path."""
     parser = Parser("plots.report", __doc__)
     parser.add_argument(
-        "results", type=Path, nargs="+", metavar="RESULTS", help="results folders: studies, or any above"
+        "results", type=path, nargs="+", metavar="RESULTS", help="results folders: studies, or any above"
     )
     parser.add_argument(
-        "-o", "--out", type=Path, metavar="FILE", default=Path("report.html"), help="(default: report.html)"
+        "-o", "--out", type=path, metavar="FILE", default=Path("report.html"), help="(default: report.html)"
     )
     arguments = parser.parse_args()
     page = render(gather(arguments.results))

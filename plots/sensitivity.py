@@ -17,7 +17,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from adamlab.command import Parser, run_main
+from adamlab.command import Parser, path, run_main
 from adamlab.hyperparameters import MAGNITUDE, OPTIMIZERS
 from adamlab.records import RecordsError, Run
 from plots.panels import SYMBOLS, group, lawn_notes, select
@@ -166,8 +166,8 @@ def draw(results: Path, out: Path | None = None) -> list[Path]:
 def main() -> None:
     """Draws what the command line names, and prints the files."""
     parser = Parser("plots.sensitivity", __doc__)
-    parser.add_argument("results", type=Path, metavar="RESULTS", help="a results folder: one study's, or any above")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where figures go (default: each study's own figures/)")
+    parser.add_argument("results", type=path, metavar="RESULTS", help="a results folder: one study's, or any above")
+    parser.add_argument("--out", type=path, metavar="DIR", help="where figures go (default: each study's own figures/)")
     arguments = parser.parse_args()
     paths = draw(arguments.results, arguments.out)
     if not paths:

@@ -155,6 +155,7 @@ def test_devices_that_do_not_divide_a_batch_are_left_out_and_said(tmp_path):
         (["--dataset=digits", "--workers=-1"], "--workers must be at least 0, got -1"),
         (["--model=alexnet"], "--model must be one of plain20, resnet34, got 'alexnet'"),
         (["--model="], "--model must be one of plain20, resnet34, got ''"),
+        (["--out="], "--out: must be a path, got ''"),
         (["--model=plain20", "--stem=cifar"], "--stem is for resnet34, got --model=plain20"),
         (["--model=resnet34", "--downsample=first"], "--downsample is for plain20, got --model=resnet34"),
         (["--param=alpha", "--values=0"], "alpha must be a finite number > 0, got 0.0"),
