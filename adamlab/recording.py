@@ -14,8 +14,14 @@ from adamlab.hyperparameters import Hyperparameters
 from adamlab.records import SCHEMA, Damaged, Run, check_config, read_config, read_lines, read_run, study_name
 
 
-def check_comparable(out: Path, configs: Iterable[RunConfig]) -> None:
-    """Raises RecordsError where a study holds runs that differ in more than a study varies: a curve would mix both."""
+def check_comparable(out: Path, configs: Iterable[RunConfig], data: str) -> None:
+    """Raises RecordsError where a study holds runs that differ in more than a study varies: a curve would mix both.
+
+    Args:
+      out: The results folder.
+      configs: What is asked.
+      data: The `contents` of the data set, with which the provenance of runs is compared where it has an entry `data`.
+    """
 
     def common(config: RunConfig) -> RunConfig:
         varied = {"hyperparameters": Hyperparameters(), "optimizer": "adam", "seed": 0, "trace_every": 0}
@@ -28,8 +34,11 @@ def check_comparable(out: Path, configs: Iterable[RunConfig]) -> None:
         ours = common(next(iter(by_batch.values())))
         for path in sorted(folder.glob("*/*/config.json")):
             with suppress(Damaged):  # its own study repairs it
-                theirs = read_config(path.parent)["config"]
+                content = read_config(path.parent)
+                theirs, theirs_of = content["config"], content["provenance"].get("data", data)
                 said = difference(ours, common(theirs))
+                if theirs_of != data:
+                    said = said or f"{data} here, {theirs_of} there"
                 # How a batch is cut decides numbers, too; a larger one may be cut where a smaller one stays whole.
                 if like := by_batch.get(theirs.protocol.batch_size):
                     cut = {"microbatch": like.microbatch, "norm_group": like.norm_group}

@@ -119,8 +119,12 @@ def read_runs(results: Path) -> list[Run]:
     Raises:
       RecordsError: There is no run, or one of them is damaged.
     """
-    folders = []
-    for folder, subfolders, files in os.walk(results):
+    folders, seen = [], set()
+    for folder, subfolders, files in os.walk(results, followlinks=True):  # a study may lie on another disk
+        if (real := os.path.realpath(folder)) in seen:
+            subfolders.clear()  # a link to a folder around it
+            continue
+        seen.add(real)
         if "config.json" in files:
             folders.append(Path(folder))
             subfolders.clear()  # a run may be going on: its checkpoints come and go

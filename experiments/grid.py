@@ -64,7 +64,7 @@ def run_grid(
     if leads():  # refuses what is another's before anything is trained
         for config, folder in folders.items():
             records.find_run(folder, config)
-        recording.check_comparable(out, configs)
+        recording.check_comparable(out, configs, dataset.contents)
     if engine is not None:
         _launch(engine, folders, dataset, out, display, execution)
         return
@@ -84,7 +84,7 @@ def run_grid(
 
 def _agree_on(configs: Sequence[RunConfig], dataset: Dataset) -> None:
     """Raises ConfigError in all processes of a job where they were asked for different things: numbers would mix."""
-    mine = zlib.crc32(repr((list(configs), dataset.name, dataset.train_size)).encode()) >> 1  # as int32
+    mine = zlib.crc32(repr((list(configs), dataset.name, dataset.contents)).encode()) >> 1  # as int32
     if agree(announce(mine) != mine)[0]:
         raise ConfigError("all processes of a job must have the same options and data: theirs differ")
 
@@ -192,7 +192,7 @@ def _load(execution: Execution, name: str) -> Dataset:
 
 def describe(dataset: Dataset, devices: Devices) -> dict[str, Any]:
     """The provenance of what this process trains on a data set."""
-    origin = provenance(devices.describe()) | {"classes": dataset.num_classes}
+    origin = provenance(devices.describe()) | {"classes": dataset.num_classes, "data": dataset.contents}
     if dataset.note:  # such as that these are not the images that were asked for
         origin["note"] = dataset.note
     return origin

@@ -133,20 +133,29 @@ def test_an_intact_record_of_another_version_is_refused_and_left_alone(folder):
 def test_a_study_takes_what_a_figure_may_draw_together(folder, tmp_path, change, said):
     other = replace(CONFIG, hyperparameters=replace(CONFIG.hyperparameters, alpha=0.5), **change)
     if said is None:
-        recording.check_comparable(tmp_path, [other])
+        recording.check_comparable(tmp_path, [other], "digits")
     else:
         with pytest.raises(RecordsError, match=rf"digits-smoke/plain20 holds other runs \({said}\)"):
-            recording.check_comparable(tmp_path, [other])
+            recording.check_comparable(tmp_path, [other], "digits")
+
+
+def test_a_study_is_of_one_version_of_its_data(folder, tmp_path):
+    recording.check_comparable(tmp_path, [CONFIG], "version 2.0.0")  # the run in `folder` does not say
+    other = replace(CONFIG, seed=1)
+    recording.open_run(records.run_folder(tmp_path, other), other, {"data": "version 1.0.0"})
+    recording.check_comparable(tmp_path, [CONFIG], "version 1.0.0")
+    with pytest.raises(RecordsError, match=r"holds other runs \(version 2.0.0 here, version 1.0.0 there\); choose"):
+        recording.check_comparable(tmp_path, [CONFIG], "version 2.0.0")
 
 
 def test_a_study_of_batch_sizes_may_cut_a_batch_and_leave_another_whole(tmp_path):
     small = RunConfig("digits", "plain20", replace(PROTOCOLS["lawn-smoke"], batch_size=50))
     large = replace(small, protocol=replace(small.protocol, batch_size=100), microbatch=50)
     recording.open_run(records.run_folder(tmp_path, small), small, {})
-    recording.check_comparable(tmp_path, [large])
-    recording.check_comparable(tmp_path, [large, small])
+    recording.check_comparable(tmp_path, [large], "digits")
+    recording.check_comparable(tmp_path, [large, small], "digits")
     with pytest.raises(RecordsError, match=r"holds other runs \(norm_group 25 here, None there\)"):
-        recording.check_comparable(tmp_path, [large, replace(small, norm_group=25)])
+        recording.check_comparable(tmp_path, [large, replace(small, norm_group=25)], "digits")
 
 
 def test_what_cannot_be_read_is_one_line(folder):
@@ -176,6 +185,17 @@ def test_load_gives_one_row_per_run_and_epoch(tmp_path):
     }
     assert table.loc[table["alpha"] == 0.1, "train_loss"].isna().all()
     assert {"dataset", "model", "protocol", "epochs", "batch_size", "seed", "epsilon_placement"} <= set(table.columns)
+
+
+def test_a_study_on_another_disk_is_read_through_its_link(folder, tmp_path):
+    (tmp_path / "disk").mkdir()
+    study = (tmp_path / "digits-smoke").rename(tmp_path / "disk" / "digits-smoke")
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "digits-smoke").symlink_to(study)
+    (study / "around").symlink_to(tmp_path / "results")  # a loop ends
+    (run,) = records.read_runs(tmp_path / "results")
+    assert run.config == CONFIG
+    assert run.folder == records.run_folder(tmp_path / "results", CONFIG)
 
 
 def test_no_runs_is_an_error_that_names_the_folder(tmp_path):

@@ -8,9 +8,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from adamlab.data import cifar, digits, photographs, synthetic
-from adamlab.data.dataset import NAMES, ArrayDataset, DataError, Dataset, StreamDataset, Unavailable
+from adamlab.data.dataset import (
+    NAMES,
+    ArrayDataset,
+    DataError,
+    Dataset,
+    StreamDataset,
+    Unavailable,
+    channel_moments,
+)
 
-__all__ = ["NAMES", "ArrayDataset", "DataError", "Dataset", "StreamDataset", "load"]
+__all__ = ["NAMES", "ArrayDataset", "DataError", "Dataset", "StreamDataset", "channel_moments", "load"]
 
 
 def load(

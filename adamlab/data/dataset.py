@@ -1,6 +1,7 @@
 """What a loader returns: two splits, NumPy arrays or files to be streamed; and the error that a person must see."""
 
 import os
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,6 +65,18 @@ class ArrayDataset:
         """Images in the test split."""
         return len(self.test["label"])
 
+    @property
+    def contents(self) -> str:
+        """What tells it from another data set of its name: sizes, classes, and a checksum.
+
+        It is of all labels and every hundredth image, since that of all images would take a part of each start.
+        """
+        checksum = 0
+        for split in (self.train, self.test):
+            for array in (split["label"], split["image"][::100]):
+                checksum = zlib.crc32(array.tobytes(), checksum)
+        return f"{_sizes(self)}, checksum {checksum:08x}"
+
 
 @dataclass(frozen=True)
 class Records:
@@ -91,11 +104,12 @@ class StreamDataset:
       train: Its training images.
       test: Its images to be evaluated on only.
       num_classes: Labels are in [0, num_classes).
-      mean: Per channel, as for `ArrayDataset`.
-      std: Per channel, as for `ArrayDataset`.
+      mean: Per channel, of images scaled to [0, 1]; by it and `std` images are normalised.
+      std: Per channel, of images scaled to [0, 1].
       note: What a person must be told about this data, or "".
       workers: Processes that decode images; 0 for threads of this one. It changes no pixel.
       skip_corrupt: Whether an image that cannot be decoded is left out and named, or an error.
+      version: tensorflow-datasets' of it, or "".
     """
 
     name: str
@@ -107,6 +121,7 @@ class StreamDataset:
     note: str = ""
     workers: int = 0
     skip_corrupt: bool = False
+    version: str = ""
 
     @property
     def train_size(self) -> int:
@@ -118,8 +133,17 @@ class StreamDataset:
         """Images in the test split."""
         return sum(self.test.sizes)
 
+    @property
+    def contents(self) -> str:
+        """What tells it from another data set of its name: the version, sizes and classes."""
+        return f"version {self.version}, {_sizes(self)}"
+
 
 Dataset = ArrayDataset | StreamDataset
+
+
+def _sizes(dataset: Dataset) -> str:
+    return f"{dataset.train_size} and {dataset.test_size} images of {dataset.num_classes} classes"
 
 
 def data_folder(data_dir: str | Path | None) -> Path:

@@ -61,7 +61,8 @@ def load(
     train, evaluated = (_records(name, splits[split], keys) for split in ("train", test))
     num_classes = features[keys[1]].num_classes
     workers = available_cores() if workers is None else workers
-    return StreamDataset(name, train, evaluated, num_classes, MEAN, STD, note, workers, skip_corrupt)
+    version = str(info.version)
+    return StreamDataset(name, train, evaluated, num_classes, MEAN, STD, note, workers, skip_corrupt, version)
 
 
 def available_cores() -> int:

@@ -64,6 +64,20 @@ def test_dataset_refuses_what_it_is_not(bad, said):
         _dataset(**bad)
 
 
+def test_contents_tell_data_sets_of_one_name_apart():
+    images, labels = np.zeros((6, 4, 4, 3), np.uint8), np.array([0, 1, 2, 0, 1, 2], np.int32)
+    others = [
+        _dataset(),
+        _dataset(image=images + np.uint8(1)),
+        _dataset(label=labels[::-1].copy()),
+        _dataset(image=images[:5], label=labels[:5]),
+        _dataset(num_classes=4),
+    ]
+    assert len({dataset.contents for dataset in others}) == len(others)
+    assert _dataset().contents == _dataset(image=images, label=labels).contents
+    assert _dataset().contents.startswith("2 and 6 images of 3 classes, checksum ")
+
+
 def test_channel_moments_are_those_of_numpy():
     images = np.random.default_rng(0).integers(0, 256, (50, 8, 6, 3)).astype(np.uint8)
     mean, std = channel_moments(images)

@@ -60,6 +60,7 @@ def stored(dataset, folder, split):
 
 def test_what_is_found_is_what_was_written(dataset):
     assert (dataset.name, dataset.train_size, dataset.test_size, dataset.num_classes) == (photos.NAME, 64, 13, 3)
+    assert dataset.contents == "version 1.0.0, 64 and 13 images of 3 classes"
     assert len(dataset.train.paths) == 3  # several files, so that places cross them
     assert (dataset.mean, dataset.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
