@@ -74,9 +74,10 @@ def test_start():
     assert callable(scope["optimizer"].update)
 
 
-def test_what_is_added_works(monkeypatch):
+def test_what_is_added_works(monkeypatch, tmp_path):
     """The blocks assert for themselves; the model that they enter leaves again."""
     monkeypatch.setattr(models, "MODELS", models.MODELS | {})
+    monkeypatch.chdir(tmp_path)
     scope = {"__name__": "page"}
     with jax.numpy_rank_promotion("allow"):
         for block in itertools.chain.from_iterable(examples("docs/extending.md").values()):
