@@ -161,9 +161,9 @@ def free_phases(study: Study, batch_size: int) -> tuple[dict[float, Seeds], int]
 
 def l7(study: Study) -> list[Number]:
     """At each batch size at which both were traced, Adam without weight decay, which would keep weights small as well:
-    Adam's weight norm and its logits grow more than Adam-LAWN's, by the factor from the first traced epoch of the
-    constrained phase to the last epoch. And where Adam's training loss ends below 0.1 nats, so that most images are
-    classified: Adam-LAWN's training loss, gradient norm and top Hessian eigenvalue end above Adam's."""
+    Adam's weight norm and its logits grow more than Adam-LAWN's, by the factor from the first epoch of the constrained
+    phase at which both were traced to the last one. And where Adam's training loss ends below 0.1 nats, so that most
+    images are classified: Adam-LAWN's training loss, gradient norm and top Hessian eigenvalue end above Adam's."""
     numbers = []
     for size in sorted({run.config.protocol.batch_size for run in study.runs}):
         cells = [traced_cell(study, name, size) for name in ("adam", "adam_lawn")]
@@ -190,9 +190,12 @@ def growth(size: int, cells: list[Seeds], name: str) -> Number:
 
     def sample(adam: Run, lawn: Run) -> float:
         free = lawn.config.hyperparameters.free_epochs
-        first = next(place for place, record in enumerate(lawn.epochs) if record["epoch"] >= free and name in record)
-        grown = [log_of(run.epochs[-1], name) - log_of(run.epochs[first], name) for run in (adam, lawn)]
-        return grown[0] - grown[1]
+        both = [
+            log_of(record, name) - log_of(other, name)
+            for record, other in zip(adam.epochs, lawn.epochs, strict=True)
+            if other["epoch"] >= free and name in record and name in other
+        ]
+        return both[-1] - both[0] if len(both) > 1 else math.nan
 
     label = f"batch {size:,}: growth of the {name.replace('_', ' ')}, Adam's against Adam-LAWN's"
     return compare(label, "factor", ABOVE, cells, sample)
