@@ -1,4 +1,4 @@
-"""Numbers, intervals and states against scipy and by hand; which runs are judged together."""
+"""Numbers, intervals, states and verdicts against scipy and by hand; what runs that diverged are evidence of."""
 
 import math
 from dataclasses import replace
@@ -7,12 +7,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from adamlab.claims import CLAIMS, judge, lawn, sensitivity
-from adamlab.claims.evidence import Number, compare, split, verdict
-from adamlab.claims.words import decisive, describe
-from adamlab.config import PROTOCOLS, RunConfig
-from adamlab.hyperparameters import OPTIMIZERS, Hyperparameters
-from tests.claims.worlds import gupta, madan, write_run
+from adamlab.claims import lawn, sensitivity
+from adamlab.claims.evidence import Number, compare, only_if, split, verdict
+from adamlab.hyperparameters import Hyperparameters
+from tests.claims.worlds import gupta, madan
 
 INF = math.inf
 
@@ -38,6 +36,9 @@ def test_interval_is_that_of_the_paired_t_test():
         ([9, 10, 11], (-INF, 7), "fails"),
         ([9, 10, 11], (13, INF), "fails"),
         ([9, 10, 11], (8, 9), "open"),
+        # An interval without width, on the region's end.
+        ([0, 0, 0], (0, INF), "open"),
+        ([0, 0, 0], (-INF, 0), "open"),
         ([5], (0, INF), "open"),
         ([-5], (0, INF), "open"),
         ([], (0, INF), "missing"),
@@ -77,6 +78,10 @@ def test_verdict(states, expected):
     assert verdict([kinds[state] for state in states]) == expected
 
 
+def test_numbers_that_are_missing_ask_for_no_clearer_failure():
+    assert verdict([number([9, 10, 11], (-INF, 7)), *[number([], (0, INF))] * 9]) == "contradicted"
+
+
 def test_shares_that_are_equal_in_all_seeds_have_an_interval():
     """Of 15 runs 15, or 9, in three seeds of five: the exact binomial intervals are [0.78, 1] and [0.32, 0.84]."""
     runs = tuple(range(15))
@@ -100,16 +105,6 @@ def test_the_best_of_several_settings_needs_a_clearer_difference():
     assert replace(number([9, 10, 11], (-INF, 7)), choices=3).state() == "open"
 
 
-def test_settings_among_which_a_cell_is_chosen_are_counted(tmp_path):
-    """Three E_free of as many seeds; one more with a single seed is not in the choice."""
-    more = {("adam_lawn", False, value): 93.0 for value in (5.0, 10.0)}
-    runs = gupta(tmp_path / "a", more, only=[("adam", False), ("adam_lawn", False), *more])
-    lucky = {("adam_lawn", False, 3.0): 99.0}
-    runs += gupta(tmp_path / "b", lucky, seeds=(0,), only=lucky)
-    [judgement] = judge("lawn", runs, [claim for claim in CLAIMS if claim.name == "L1"])
-    assert [found.choices for found in judgement.numbers] == [3]
-
-
 def test_seeds_are_paired_and_those_without_a_partner_left_out(tmp_path):
     runs = madan(tmp_path, seeds=(0, 1, 2, 3), only=[("plain20", None, None), ("plain20", "alpha", 1e-2)])
     one = {run.config.seed: run for run in runs if run.config.setting == "default" and run.config.seed != 1}
@@ -117,6 +112,14 @@ def test_seeds_are_paired_and_those_without_a_partner_left_out(tmp_path):
     found = compare("it", "points", (0, INF), [one, other], lambda a, b: 10 * a.config.seed + b.config.seed)
     assert found.samples == (0, 33)
     assert [run.config.seed for run in found.runs] == [0, 0, 3, 3]
+
+
+def test_what_is_missing_has_no_runs_and_says_why(tmp_path):
+    runs = {run.config.seed: run for run in madan(tmp_path, only=[("plain20", None, None)])}
+    assert compare("it", "points", (0, INF), [runs], lambda run: math.nan).why == "no number in any of 3 seeds"
+    found = compare("it", "points", (0, INF), [runs], lambda run: 1.0)
+    assert only_if(True, "not asked", [found]) == [found]
+    assert only_if(False, "not asked", [found]) == [replace(found, samples=(), runs=(), why="not asked")]
 
 
 def test_runs_that_diverged_are_no_evidence_of_flat_or_equal_curves(tmp_path):
@@ -130,7 +133,7 @@ def test_runs_that_diverged_are_no_evidence_of_equal_accuracies(tmp_path):
     everything = gupta(tmp_path, {("adam_lawn", False, 10.0): 93.7}, seeds=(0, 1))
     diverged = [replace(run, outcome={"outcome": "diverged"}, epochs=[]) for run in everything]
     study = split("all", diverged)[0]
-    rules = (lawn.l1, lawn.l2, lawn.l3, lawn.l4, lawn.l5, lawn.l6, lawn.l8)
+    rules = (lawn.l1, lawn.l2, lawn.l3, lawn.l4, lawn.l5, lawn.l6, lawn.l7, lawn.l8)
     assert {verdict(rule(study)) for rule in rules} == {"not run"}
     # One that did not is evidence against one that did: Adam at a guess's 10 %.
     half = [
@@ -159,93 +162,3 @@ def test_what_has_flattened_to_nothing_is_the_smallest_number():
     assert lawn.log_of({"hessian_eigenvalue": -50.0}, "hessian_eigenvalue") == math.log(50)
     assert math.isnan(lawn.log_of({"gradient_norm": None}, "gradient_norm"))
     assert math.isnan(lawn.log_of({}, "gradient_norm"))
-
-
-def test_runs_of_another_protocol_precision_or_batch_are_not_compared(tmp_path):
-    paper = madan(tmp_path / "a", seeds=(0,), only=[("plain20", None, None)])
-    bf16 = madan(tmp_path / "b", seeds=(0,), only=[("plain20", None, None)], precision="bf16")
-    laptop = madan(tmp_path / "c", seeds=(0,), only=[("plain20", None, None)], protocol=PROTOCOLS["laptop"])
-    studies = split("all", paper + bf16 + laptop)
-    assert [study.scope for study in studies] == [
-        "the paper's protocol",
-        "the paper's protocol, bf16",
-        "reduced: 3,000 images, 5 epochs",
-    ]
-    # What is less than the paper's, or is not its BatchNorm, is not the paper's.
-    cut = madan(tmp_path / "e", seeds=(0,), only=[("plain20", None, None)], microbatch=10)
-    assert split("all", cut)[0].scope == "reduced: 50,000 images, 15 epochs, batches in parts"
-    fewer = replace(PROTOCOLS["lawn-paper"], test_images=100)
-    large = [RunConfig("cifar10", "vgg19", protocol) for protocol in (PROTOCOLS["lawn-paper"], fewer)]
-    large.append(replace(large[0], microbatch=64))
-    lines = [{"epoch": 1, "train_loss": 1.0, "test_loss": 1.0, "test_accuracy": 0.3}]
-    scopes = [split("large", [write_run(tmp_path / str(n), c, lines)])[0].scope for n, c in enumerate(large)]
-    assert scopes == [
-        "the paper's protocol",
-        "reduced: vgg19, 50,000 images, 300 epochs",
-        "the paper's protocol, batches in parts",
-    ]
-    # Batch sizes are what a study of them compares.
-    assert len(split("lawn", gupta(tmp_path / "d", seeds=(0,)))) == 1
-
-
-def test_tuning_digits_variants_and_unfinished_runs_are_not_judged(tmp_path):
-    config = RunConfig("cifar10", "resnet34", PROTOCOLS["paper"])
-    left_out = [
-        replace(config, dataset="digits"),
-        replace(config, dataset="cifar100"),  # the sensitivity paper has CIFAR-10 alone
-        replace(config, stem="cifar"),
-        replace(config, epsilon_placement="inside"),
-        replace(config, protocol=replace(config.protocol, evaluate_on="validation")),
-    ]
-    epochs = [{"epoch": 1, "train_loss": 1.0, "test_loss": 1.0, "test_accuracy": 0.3}]
-    runs = [write_run(tmp_path / str(place), config, epochs) for place, config in enumerate(left_out)]
-    unfinished = replace(write_run(tmp_path / "unfinished", config, epochs), outcome=None)
-    assert split("none", [*runs, unfinished]) == []
-    assert judge("none", [*runs, unfinished]) == []
-
-
-def test_at_the_papers_protocol_all_of_its_batch_sizes_are_asked_for(tmp_path):
-    runs = []
-    for optimizer in ("adam", "adam_lawn"):
-        for batch in (256, 10_000):
-            protocol = replace(PROTOCOLS["lawn-paper"], batch_size=batch)
-            for seed in range(3):
-                config = RunConfig(
-                    "cifar10", "vgg19", protocol, OPTIMIZERS[optimizer].defaults, seed, optimizer=optimizer
-                )
-                accuracy = 0.9 + 0.01 * (optimizer == "adam_lawn") + 0.0001 * seed * len(optimizer)
-                numbers = {"train_loss": 0.01, "test_loss": 1.0, "test_accuracy": accuracy}
-                runs.append(write_run(tmp_path, config, [{"epoch": e, **numbers} for e in range(1, 301)]))
-    [judgement] = judge("lawn", runs, [claim for claim in CLAIMS if claim.name == "L1"])
-    assert judgement.study.scope == "the paper's protocol"
-    assert [found.state() for found in judgement.numbers] == ["holds", "missing", "holds"]
-    assert judgement.verdict == "inconclusive"
-    assert describe(decisive(judgement)) == "Adam-LAWN - Adam, batch 4,000: accuracy: not run; claimed: above 0 points"
-
-
-def test_at_the_papers_protocol_lamb_lawn_is_judged_where_the_paper_has_it(tmp_path):
-    runs = []
-    for optimizer in ("adam", "adam_lawn", "lamb_lawn"):
-        protocol = replace(PROTOCOLS["lawn-paper"], batch_size=10_000)
-        config = RunConfig("cifar10", "vgg19", protocol, OPTIMIZERS[optimizer].defaults, optimizer=optimizer)
-        runs.append(write_run(tmp_path, config, [], "diverged"))
-    assert lawn.l8(split("lawn", runs)[0])[0].why == "the paper has it on ImageNet"
-
-
-def test_of_several_lines_of_free_phases_the_longest_are_counted(tmp_path):
-    """With E_free 2 and 10; another alpha with both, a third with one of them."""
-    line = {("adam_lawn", False): 93.9, ("adam_lawn", False, 10.0): 93.7}
-    runs = gupta(tmp_path / "0", only=line)
-    for place, (alpha, cells) in enumerate(((3e-3, line), (1e-2, [("adam_lawn", False)])), start=1):
-        for run in gupta(tmp_path / str(place), only=cells):
-            hyper = replace(run.config.hyperparameters, alpha=alpha)
-            runs.append(replace(run, config=replace(run.config, hyperparameters=hyper)))
-    assert [number.choices for number in lawn.l6(split("lawn", runs)[0])] == [2]
-
-
-def test_of_several_settings_of_a_cell_most_seeds_count_then_accuracy(tmp_path):
-    """A sweep of E_free with one lucky seed does not displace the cell."""
-    lucky = gupta(tmp_path / "lucky", {("adam_lawn", False, 10.0): 99.0}, seeds=(0,), only=[("adam_lawn", False, 10.0)])
-    usual = gupta(tmp_path / "usual", only=[("adam_lawn", False), ("adam", False)])
-    [judgement] = judge("lawn", lucky + usual, [claim for claim in CLAIMS if claim.name == "L1"])
-    assert {run.config.hyperparameters.free_epochs for run in judgement.numbers[0].runs} == {0.0, 2.0}

@@ -23,6 +23,30 @@ def test_a_run_that_diverged_counts_as_a_guess(tmp_path):
     np.testing.assert_allclose(measures.test_curve(at_once), np.log([math.log(10)] * 15))
 
 
+@pytest.mark.parametrize(
+    ("dataset", "provenance", "classes"),
+    [
+        ("cifar10", {}, 10),
+        ("cifar100", {}, 100),
+        ("imagenet2012", {}, 1000),
+        ("cifar10", {"classes": 37}, 37),
+        ("digits", {}, 10),
+    ],
+)
+def test_a_guess_is_among_the_classes_of_the_data(dataset, provenance, classes, tmp_path):
+    """What a record says of them, and the data set's where an older one says nothing."""
+    config = RunConfig(dataset, "plain20", PROTOCOLS["paper"])
+    run = write_run(tmp_path, config, [], "diverged", provenance)
+    assert measures.accuracy(run) == 100 / classes
+    assert measures.training_loss(run) == math.log(math.log(classes))
+
+
+def test_a_loss_of_nothing_is_the_smallest_number(tmp_path):
+    epoch = {"epoch": 1, "train_loss": 0.0, "test_loss": 1.0, "test_accuracy": 0.3}
+    run = write_run(tmp_path, RunConfig("cifar10", "plain20", replace(PROTOCOLS["paper"], epochs=1)), [epoch])
+    assert measures.training_loss(run) == measures.training_curve(run)[0] == math.log(measures.TINY)
+
+
 def test_guesses_are_no_evidence_of_equal_accuracies(tmp_path):
     def run(name, accuracy):
         epoch = {"epoch": 1, "train_loss": 2.3, "test_loss": 2.3, "test_accuracy": accuracy}

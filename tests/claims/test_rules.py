@@ -1,14 +1,16 @@
 """Every claim can come out each way, from real folders: as the paper has it, the opposite, in between, not at all."""
 
+import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from adamlab.claims import CLAIMS, judge
 from adamlab.config import PROTOCOLS
-from tests.claims.worlds import gupta, madan
+from adamlab.hyperparameters import MAGNITUDE, Hyperparameters
+from tests.claims.worlds import NAMES, gupta, madan, mixed, verdicts, world_of
 
-NAMES = [claim.name for claim in CLAIMS]
 EPSILON = ("plain20", "epsilon", 1.0)
 ALPHA = [("plain20", None, None), *(("plain20", "alpha", value) for value in (1e-5, 1e-4, 1e-2, 1e-1))]
 
@@ -39,32 +41,9 @@ OPPOSITES = {
 }
 
 
-def verdicts(runs, *names):
-    """By claim: the one judgement of these runs."""
-    judged = judge("study", runs, [claim for claim in CLAIMS if claim.name in (names or NAMES)])
-    assert len({judgement.claim for judgement in judged}) == len(judged)
-    return {judgement.claim.name: judgement.verdict for judgement in judged}
-
-
-def world_of(name):
-    return madan if name.startswith("S") else gupta
-
-
 def only(name):
     """The settings that the opposite changes; of traces, Adam's."""
     return [("adam", False), ("adam", True)] if name == "L7" else list(OPPOSITES[name])
-
-
-def mixed(base, changed):
-    """The base world's runs, with those that were changed in their places."""
-    places = {(run.folder.parts[-3:], run.config.protocol.batch_size): run for run in changed}
-    return [places.get((run.folder.parts[-3:], run.config.protocol.batch_size), run) for run in base]
-
-
-@pytest.fixture(scope="module")
-def worlds(tmp_path_factory):
-    """The papers' worlds, by the first letter of a claim's name."""
-    return {"S": madan(tmp_path_factory.mktemp("madan")), "L": gupta(tmp_path_factory.mktemp("gupta"))}
 
 
 def test_there_is_a_way_out_of_every_claim():
@@ -106,6 +85,30 @@ def test_what_was_not_run_has_no_verdict(worlds):
     assert set(verdicts(defaults)) == {"S9"}  # the accuracy of the default settings
     sgd = [run for run in worlds["L"] if run.config.optimizer == "sgd"]
     assert set(verdicts(sgd)) == {"L2"}  # SGD's loss of accuracy is a part of it
+
+
+@pytest.mark.parametrize("diverged", [False, True])
+def test_curves_lie_apart_on_average_and_at_their_end_alone_where_one_diverged(diverged, worlds):
+    """An alpha in its last epoch: until then its curve was as good as any. By hand, for plain20."""
+    plain = [run for run in worlds["S"] if run.config.model == "plain20"]
+    runs = [
+        replace(run, outcome={"outcome": "diverged"}, epochs=run.epochs[:-1])
+        if diverged and run.config.hyperparameters.alpha == 1e-1
+        else run
+        for run in plain
+    ]
+    [judgement] = judge("study", runs, [CLAIMS[NAMES.index("S2")]])
+    losses = {(run.config.hyperparameters, run.config.seed): [r["train_loss"] for r in run.epochs] for run in runs}
+
+    def apart(name, seed):
+        settings = [replace(Hyperparameters(), **{name: value}) for value in MAGNITUDE[name]]
+        curves = [losses[setting, seed] for setting in settings]
+        curves = np.log([np.minimum(curve + [math.inf] * (15 - len(curve)), math.log(10)) for curve in curves])
+        each = curves.max(axis=0) - curves.min(axis=0)
+        return each[-1] if diverged else each.mean()
+
+    for number, name in zip(judgement.numbers[:3], ("beta1", "beta2", "epsilon"), strict=True):
+        np.testing.assert_allclose(number.samples, [apart("alpha", seed) - apart(name, seed) for seed in range(3)])
 
 
 def test_a_beta1_is_not_judged_in_fewer_steps_than_it_averages_over(worlds, tmp_path):

@@ -9,10 +9,12 @@ from pathlib import Path
 from unittest.mock import patch
 
 from adamlab import recording, records
+from adamlab.claims import CLAIMS, judge
 from adamlab.config import PROTOCOLS, RunConfig
 from adamlab.hyperparameters import OPTIMIZERS, PERTURBATION, Hyperparameters, grid_of
 from adamlab.records import Run
 
+NAMES = [claim.name for claim in CLAIMS]
 SEEDS = (0, 1, 2)
 
 
@@ -29,6 +31,24 @@ def write_run(out: Path, config: RunConfig, epochs: list[dict], outcome: str = "
 def noise(*words: object) -> float:
     """About 0.01, of either sign; the same for the same words."""
     return 0.01 * random.Random(repr(words)).uniform(-1, 1)
+
+
+def verdicts(runs: list[Run], *names: str) -> dict[str, str]:
+    """By claim: the one judgement of these runs."""
+    judged = judge("study", runs, [claim for claim in CLAIMS if claim.name in (names or NAMES)])
+    assert len({judgement.claim for judgement in judged}) == len(judged)
+    return {judgement.claim.name: judgement.verdict for judgement in judged}
+
+
+def world_of(name: str):
+    """The function that writes the world in which the claim's paper is right."""
+    return madan if name.startswith("S") else gupta
+
+
+def mixed(base: list[Run], changed: list[Run]) -> list[Run]:
+    """The base world's runs, with those that were changed in their places."""
+    places = {(run.folder.parts[-3:], run.config.protocol.batch_size): run for run in changed}
+    return [places.get((run.folder.parts[-3:], run.config.protocol.batch_size), run) for run in base]
 
 
 # The sensitivity paper: (factor of training losses, factor of test losses, accuracy), where it is not the usual.
@@ -64,7 +84,7 @@ def madan(
 
     Args:
       changed: Entries as those of `MADAN`, with ("model", None, None) for the default setting; an accuracy may be the
-        word `falling`, `levelling` or `rising`, which is the shape of the test loss.
+        word `falling`, `levelling` or `rising`, which is the shape of the test loss, or `climbing`, to 75 % at the end.
     """
     table = MADAN | (changed or {})
     settings = [(model, *at) for model in ("plain20", "resnet34") for at in [(None, None), *sorted(GRID)]]
@@ -87,12 +107,13 @@ def _curves(config: RunConfig, train: float, test: float, accuracy: float | str)
     }
     shape = shapes.get(str(accuracy), lambda e: 0.7 + 0.05 * abs(e - last / 2))
     reached = 75.0 if isinstance(accuracy, str) else accuracy
+    missing = (lambda e: 2 * (last - e)) if accuracy == "climbing" else (lambda e: 40 * 0.5**e)
     return [
         {
             "epoch": epoch,
             "train_loss": 1.5 * 0.89**epoch * train * factor,
             "test_loss": shape(epoch) * test * factor,
-            "test_accuracy": (reached - 40 * 0.5**epoch) / 100 * factor,
+            "test_accuracy": (reached - missing(epoch)) / 100 * factor,
         }
         for epoch in range(1, last + 1)
     ]
@@ -121,37 +142,46 @@ TRACES = {
 LOSSES = {"adam": 0.03, "other": 0.1}
 
 
-def gupta(out: Path, changed=None, seeds=SEEDS, dataset="cifar10", batches=(50, 250), only=None) -> list[Run]:
+def gupta(
+    out: Path,
+    changed=None,
+    seeds=SEEDS,
+    dataset="cifar10",
+    batches=(50, 250),
+    only=None,
+    protocol=PROTOCOLS["lawn-laptop"],
+) -> list[Run]:
     """Writes the whole study of large batches, every run traced, or `only` what is changed.
 
     Args:
-      changed: Entries as those of `GUPTA`, or as those of `TRACES["adam"]`, or "loss" for Adam's last training loss.
+      changed: Entries as those of `GUPTA`, or as those of `TRACES["adam"]`, or "loss" for Adam's last training loss
+        and "others' loss" for that of the others.
     """
     changed, runs = changed or {}, []
     for cell, accuracy in (GUPTA | {k: v for k, v in changed.items() if isinstance(k, tuple)}).items():
         if only is not None and cell not in only:
             continue
         optimizer, large, *free = cell
-        protocol = replace(PROTOCOLS["lawn-laptop"], batch_size=batches[large])
+        at = replace(protocol, batch_size=batches[large])
         hyper = OPTIMIZERS[optimizer].defaults
         if OPTIMIZERS[optimizer].has_free_phase:
             hyper = replace(hyper, free_epochs=free[0] if free else 2.0)
         for seed in seeds:
-            config = RunConfig(dataset, "plain20", protocol, hyper, seed, optimizer=optimizer, trace_every=4)
+            config = RunConfig(dataset, "plain20", at, hyper, seed, optimizer=optimizer, trace_every=4)
             runs.append(write_run(out, config, _traced(config, accuracy, changed)))
     return runs
 
 
 def _traced(config: RunConfig, accuracy: float, changed: dict) -> list[dict]:
     kind, factor = "adam" if config.optimizer == "adam" else "other", 1 + noise(config.setting, config.seed)
-    traces = TRACES[kind] | ({k: v for k, v in changed.items() if isinstance(k, str)} if kind == "adam" else {})
-    loss = traces.pop("loss", LOSSES[kind])
-    epochs = []
-    for epoch in range(1, config.protocol.epochs + 1):
+    traces = TRACES[kind] | ({k: v for k, v in changed.items() if k in TRACES[kind]} if kind == "adam" else {})
+    loss = changed.get("loss" if kind == "adam" else "others' loss", LOSSES[kind])
+    epochs, last = [], config.protocol.epochs
+    for epoch in range(1, last + 1):
         # A point of accuracy is more than a percent of most numbers here.
-        numbers = {"train_loss": 2.0 if epoch < 20 else loss * factor, "test_loss": 1.0}
+        numbers = {"train_loss": 2.0 if epoch < last else loss * factor, "test_loss": 1.0}
         numbers["test_accuracy"] = accuracy / 100 + 0.03 * (factor - 1)
         if epoch % 4 == 0:
-            numbers |= {name: ends[epoch == 20] * (factor if epoch == 20 else 1) for name, ends in traces.items()}
+            numbers |= {name: ends[epoch == last] * (factor if epoch == last else 1) for name, ends in traces.items()}
         epochs.append({"epoch": epoch, **numbers})
     return epochs
