@@ -166,10 +166,13 @@ def read_config(folder: Path) -> dict[str, Any]:
     """What `config.json` holds: `schema`, `config`, `provenance` and `continued`."""
     path = folder / "config.json"
     try:
-        content = unseal(path.read_bytes(), required=False)
+        text = path.read_bytes()
+        content = unseal(text, required=False)
         if content["schema"] not in READABLE:
             readable = " and ".join(map(str, READABLE))
             raise RecordsError(f"{path} has schema {content['schema']}, this version reads {readable}")
+        if content["schema"] > 1:
+            unseal(text)
         origins = {"provenance": content["provenance"], "continued": content.get("continued", [])}
         return content | origins | {"config": RunConfig.from_dict(content["config"])}
     except FileNotFoundError:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adamlab.config import PROTOCOLS, Protocol, RunConfig, difference
+from adamlab.config import PROTOCOLS, Protocol, RunConfig, difference, tuning
 from adamlab.hyperparameters import MAGNITUDE, OPTIMIZERS, PERTURBATION, ConfigError, Hyperparameters
 
 
@@ -119,6 +119,31 @@ def test_what_float32_or_whole_steps_make_impossible_is_refused():
         RunConfig("digits", "plain20", protocol, hyperparameters, optimizer="adam_lawn")
 
 
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: replace(PROTOCOLS["smoke"], test_images=0), "test_images must be at least 1, got 0"),
+        (lambda: replace(PROTOCOLS["smoke"], schedule="cosine"), "schedule must be one of .*, got 'cosine'"),
+        (lambda: replace(PROTOCOLS["smoke"], evaluate_on="train"), "evaluate_on must be one of .*, got 'train'"),
+        (lambda: Hyperparameters(weight_decay=-1.0), "weight_decay must be .*, got -1.0"),
+        (lambda: Hyperparameters(warmup_epochs=-1.0), "warmup_epochs must be .*, got -1.0"),
+        (lambda: RunConfig("digits", "plain20", PROTOCOLS["smoke"], precision="fp16"), "precision must be .* 'fp16'"),
+        (lambda: RunConfig("digits", "plain20", PROTOCOLS["smoke"], epsilon_placement="in"), "epsilon_placement must"),
+        (
+            lambda: RunConfig("digits", "plain20", PROTOCOLS["smoke"], seed=2**31),
+            "seed must be below 2.*, got 2147483648",
+        ),
+        (
+            lambda: RunConfig("digits", "plain20", PROTOCOLS["smoke"], Hyperparameters(warmup_epochs=1)),
+            "warmup_epochs must be 0 for a constant learning rate, got 1.0",
+        ),
+    ],
+)
+def test_what_no_command_line_lets_through_is_refused_in_python_too(make, message):
+    with pytest.raises(ConfigError, match=message):
+        make()
+
+
 def test_a_batch_larger_than_the_set_is_refused():
     with pytest.raises(ConfigError, match="batch_size must be at most the number of training images, 10, got 11"):
         Protocol("smoke", train_images=10, test_images=10, batch_size=11)
@@ -138,6 +163,27 @@ def test_paper_protocol_is_the_papers():
     paper = PROTOCOLS["paper"]
     assert (paper.train_images, paper.test_images, paper.batch_size, paper.epochs) == (50_000, 10_000, 100, 15)
     assert paper.steps_per_epoch == 500
+
+
+def test_the_lawn_papers_protocol_is_the_papers():
+    """Section 3: CIFAR at batch 256, 300 epochs."""
+    paper = PROTOCOLS["lawn-paper"]
+    assert (paper.train_images, paper.batch_size, paper.epochs, paper.schedule) == (50_000, 256, 300, "phases")
+    assert paper.augment
+
+
+def test_tuning_holds_out_at_least_one_image():
+    protocol = tuning(replace(PROTOCOLS["smoke"], batch_size=1), available=5)
+    assert (protocol.train_images, protocol.test_images) == (4, 1)
+
+
+def test_optimizers_start_from_the_defaults_of_those_who_made_them():
+    """AdamW as in PyTorch; SGD as He et al. 2015 trained; LAMB as Optax's, at a learning rate of ours."""
+    defaults = {name: optimizer.defaults for name, optimizer in OPTIMIZERS.items()}
+    assert (defaults["adamw"].alpha, defaults["adamw"].weight_decay) == (1e-3, 1e-2)
+    for name in ("sgd", "sgd_lawn"):
+        assert (defaults[name].alpha, defaults[name].beta1, defaults[name].weight_decay) == (0.1, 0.9, 1e-4)
+    assert (defaults["lamb_lawn"].alpha, defaults["lamb_lawn"].epsilon) == (1e-2, 1e-6)
 
 
 def test_every_grid_holds_the_default_and_perturbations_are_small():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from adamlab.files import write_whole
+from adamlab.files import RecordsError, make_folder, seal, unseal, write_whole
 
 WRITES = "import os, pathlib, sys; from adamlab.files import write_whole; path = pathlib.Path(sys.argv[1]); "
 IS_KILLED = WRITES + "os.replace = lambda *paths: os.kill(os.getpid(), 9); write_whole(path, 'half')"
@@ -50,3 +50,17 @@ def test_processes_write_the_same_file_at_once(tmp_path):
     seen.add(path.read_text())
     assert seen <= {letter * 100_000 for letter in "abc"}
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_name_that_no_folder_can_have_is_bad_input(tmp_path):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for folder in (tmp_path / ("x" * 300), tmp_path / "loop" / "results"):
+        with pytest.raises(RecordsError, match="cannot write results to") as error:
+            make_folder(folder)
+        assert error.type is RecordsError  # and no WriteError, which is the disk's fault
+
+
+def test_a_checksum_is_of_what_is_said_in_any_order():
+    content = {"b": 1, "a": 2}
+    crc = seal(content)["crc"]
+    assert unseal(f'{{"crc": "{crc}", "a": 2, "b": 1}}') == content

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -50,6 +51,47 @@ def test_a_torn_line_ends_the_reading_and_is_dropped(folder):
     recording.resume(folder, 1, {"commit": "abc"}, anew=False)
     recording.append(folder, epoch(2))
     assert records.read_run(folder).epochs == [epoch(1), epoch(2)]
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (json.dumps(epoch(2)), "line 2: its checksum is missing"),
+        (json.dumps(seal(epoch(2, 0.5))).replace("0.5", "0.4"), "line 2: its checksum is another"),
+        (json.dumps(seal(epoch(1))), "line 2: epoch 1 follows 1 lines"),
+    ],
+)
+def test_a_line_that_no_run_wrote_there_is_damage(folder, line, reason):
+    recording.append(folder, epoch(1))
+    with open(folder / "metrics.jsonl", "a") as file:
+        file.write(f"{line}\n")
+    with pytest.raises(records.Damaged, match=reason):
+        records.read_run(folder)
+
+
+def test_a_configuration_without_its_checksum_is_damaged(folder):
+    content = unseal((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(content))
+    with pytest.raises(records.Damaged, match="its checksum is missing"):
+        records.read_run(folder)
+
+
+def test_a_damaged_configuration_is_set_aside(folder):
+    (folder / "config.json").write_text("{")
+    recording.open_run(folder, CONFIG, {})
+    assert (folder / "config.json.damaged").read_text() == "{"
+
+
+def test_a_number_that_json_lacks_is_not_written(folder):
+    with pytest.raises(ValueError, match="JSON"):
+        recording.append(folder, epoch(1, math.nan))
+    assert records.read_run(folder).epochs == []
+
+
+def test_what_lies_in_a_runs_folder_is_no_run(folder, tmp_path):
+    (folder / "checkpoint").mkdir()
+    shutil.copy(folder / "config.json", folder / "checkpoint")
+    assert [run.folder for run in records.read_runs(tmp_path)] == [folder]
 
 
 def test_resuming_drops_what_comes_after(folder):
@@ -158,10 +200,11 @@ def test_a_study_of_batch_sizes_may_cut_a_batch_and_leave_another_whole(tmp_path
         recording.check_comparable(tmp_path, [large, replace(small, norm_group=25)], "digits")
 
 
-def test_what_cannot_be_read_is_one_line(folder):
-    (folder / "metrics.jsonl").unlink()
-    (folder / "metrics.jsonl").mkdir()
-    with pytest.raises(RecordsError, match=r"cannot read .*metrics.jsonl: Is a directory"):
+@pytest.mark.parametrize("name", ["config.json", "metrics.jsonl"])
+def test_what_cannot_be_read_is_one_line(folder, name):
+    (folder / name).unlink()
+    (folder / name).mkdir()
+    with pytest.raises(RecordsError, match=rf"cannot read .*{name}: Is a directory"):
         records.read_run(folder)
 
 

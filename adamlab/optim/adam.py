@@ -101,10 +101,10 @@ def adam(
       ValueError: A number is out of range. Traced values cannot be looked at and are not checked.
 
     Example:
-      >>> import jax, jax.numpy as jnp, optax, adamlab
+      >>> import jax, jax.numpy as jnp, optax
       >>> @jax.jit
       ... def one_step(alpha, x):
-      ...     optimizer = adamlab.adam(alpha, b2=0.99)
+      ...     optimizer = adam(alpha, b2=0.99)
       ...     updates, _ = optimizer.update(jax.grad(jnp.square)(x), optimizer.init(x))
       ...     return optax.apply_updates(x, updates)
       >>> [round(float(one_step(alpha, 3.0)), 3) for alpha in (0.1, 0.01)]  # compiled once

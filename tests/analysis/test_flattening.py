@@ -152,6 +152,22 @@ def test_the_hessian_of_a_tree_with_a_convolution(measured):
     np.testing.assert_allclose(measured["hessian_eigenvalue"], spectrum[np.argmax(np.abs(spectrum))], rtol=1e-4)
 
 
+def test_power_iteration_goes_as_far_as_it_is_told_from_where_the_key_says():
+    """Curvatures 1 and 0.95: 15 products are far from the end, and each start is at another distance from it."""
+
+    def quadratic(params):
+        return jnp.sum(jnp.array([[1.0, 0.95]]) * params["kernel"] ** 2) / 2, params["kernel"]
+
+    def found(key=KEY, **iterations):
+        params = {"kernel": jnp.ones((1, 2))}
+        return float(measure(quadratic, params, params, key, **iterations)["hessian_eigenvalue"])
+
+    assert found() == found(iterations=15)
+    assert len({found(iterations=1), found(iterations=15), found(iterations=200)}) == 3
+    assert found(iterations=1) != found(jax.random.key(1), iterations=1)
+    np.testing.assert_allclose(found(iterations=200), 1.0, rtol=1e-6)
+
+
 def test_no_curvature_is_zero():
     assert top_hessian_eigenvalue(jnp.sum, jnp.ones(3), KEY, iterations=5) == 0.0
 

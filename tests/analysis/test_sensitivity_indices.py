@@ -4,13 +4,13 @@ import math
 
 import numpy as np
 import pytest
-import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from adamlab.analysis.intervals import bootstrap, jackknife
+from adamlab.analysis.intervals import bootstrap
 from adamlab.analysis.sensitivity import (
+    basin,
     basin_width,
     clip,
     coordinate,
@@ -65,6 +65,7 @@ def test_range_of_pure_noise_is_that_of_normal_numbers():
     assert math.isnan(noise_normalised_range([[1.0], [2.0]]))
     assert noise_normalised_range([[1.0, 1.0], [2.0, 2.0]]) == math.inf
     assert noise_normalised_range([[1.0, 1.0], [1.0, 1.0]]) == 0
+    assert noise_normalised_range([[0.1] * 3, [0.2] * 3]) == math.inf  # whose means are rounded
 
 
 def test_basin_is_cut_at_the_first_crossing_and_at_the_grids_end():
@@ -74,6 +75,9 @@ def test_basin_is_cut_at_the_first_crossing_and_at_the_grids_end():
     assert basin_width([0, 1, 2], [[1.0], [1.0], [1.0]]) == 2
     # The tolerance is relative: 5 is the level, a quarter of each side.
     assert basin_width([0, 1, 2], [[8.0], [4.0], [8.0]], tolerance=0.25) == 0.5
+    # What touches the level is as good.
+    assert basin([0, 1, 2], [[1.0], [2.0], [1.0]], tolerance=1.0) == (0.0, 2.0)
+    assert basin([0, 1], [[1.0], [2.0]]) == pytest.approx((0.0, 0.1))
     # A steeper valley is narrower.
     widths = [basin_width([0, 1, 2], [[1 + s], [1.0], [1 + s]]) for s in (0.2, 0.5, 1.0)]
     assert widths == sorted(widths, reverse=True)
@@ -89,6 +93,8 @@ def test_shares_are_unbiased_where_chance_is_all_there_is_in_one_parameter():
     assert np.mean([share["epsilon"] for share in shares]) < 0.06  # not removed, noise would make 0.12
     assert all(sum(share.values()) == pytest.approx(1) for share in shares)
     assert main_effect_shares({"alpha": [[1.0], [1.0]]}) == {"alpha": 0.0}
+    less_than_chance = [[1.0, -1.0], [-1.0, 1.0]]  # means that are equal
+    assert main_effect_shares({"alpha": [[0.0, 0.0], [4.0, 4.0]], "epsilon": less_than_chance})["epsilon"] == 0
 
 
 def test_shares_are_what_the_equation_says():
@@ -120,36 +126,6 @@ def test_expected_best_is_the_mean_of_many_searches():
         expected_best(losses, 0)
 
 
-def test_bootstrap_interval_covers_the_truth_about_as_often_as_it_says():
-    """The mean of 30 normal numbers: the percentile bootstrap's 95% interval covers 0 in about 94% of studies."""
-    rng = np.random.default_rng(0)
-    inside = 0
-    for study in range(200):
-        low, high = bootstrap(np.mean, rng.normal(size=(1, 30)), resamples=300, seed=study)
-        inside += low <= 0 <= high
-    assert 176 <= inside <= 199  # 94% of 200 is 188, standard deviation 3.4
-    assert np.isnan(bootstrap(np.mean, [[1.0], [2.0]])).all()
-
-
-def test_jackknife_interval_of_a_range_in_units_of_noise_covers_the_truth():
-    """Three seeds; five values whose range is 10 standard deviations. Of 200 intervals of 95 %, 190 do with a standard
-    deviation of 3; of the bootstrap's some half do, since it draws seeds twice."""
-    values, rng = np.array([0, 3, 5, 8, 10.0])[:, None], np.random.default_rng(0)
-    studies = [values + rng.normal(size=(5, 3)) for _ in range(200)]
-    inside = sum(low <= 10 <= high for low, high in (jackknife(noise_normalised_range, study) for study in studies))
-    assert inside >= 183
-    drawn = (bootstrap(noise_normalised_range, study, resamples=100) for study in studies)
-    assert sum(low <= 10 <= high for low, high in drawn) < 140
-    # Student's interval of a mean, where the index is the exponential of one.
-    sample = np.array([[0.1, 0.5, 0.9, 0.3]])
-    low, high = jackknife(lambda losses: math.exp(losses.mean()), sample)
-    assert (math.log(low), math.log(high)) == pytest.approx(
-        scipy.stats.t.interval(0.95, 3, 0.45, scipy.stats.sem(sample[0]))
-    )
-    for few in ([[1.0], [2.0]], [[1.0, 2.0], [3.0, 5.0]]):
-        assert np.isnan(jackknife(noise_normalised_range, few)).all()
-
-
 def test_shares_of_unlike_seeds_are_refused():
     """One is corrected for chance, the other cannot be: it would have a share in pure noise."""
     with pytest.raises(ValueError, match=r"curves must have the same seeds, got \{'alpha': 2, 'beta1': 1\} of them"):
@@ -170,7 +146,9 @@ def test_what_a_seed_does_to_all_values_alike_is_no_noise_of_a_comparison():
 def test_positions_are_decades():
     assert [round(coordinate("alpha", 10.0**k), 9) for k in (-5, -1, 0)] == [-5, -1, 0]
     assert [round(coordinate("beta1", b), 9) for b in (0.9, 0.99)] == [1, 2]
-    assert coordinate("free_epochs", 0.0) == 0
+    assert coordinate("free_epochs", 0.0) == coordinate("warmup_epochs", 0.0) == 0
+    with pytest.raises(ValueError, match=r"at least two, got \[0\.0\]"):
+        expected_excess_loss([0.0], [[1.0]])
     for positions in ([0.0, 0.0], [1.0, 0.0], [0.0], [0.0, 1.0, 2.0]):
         with pytest.raises(ValueError, match="positions must be ascending"):
             expected_excess_loss(positions, [[1.0], [2.0]])

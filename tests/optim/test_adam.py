@@ -147,6 +147,7 @@ def test_a_fresh_state_can_be_donated():
         ({"eps_root": float("nan")}, "eps_root must be a finite number >= 0, got nan"),
         ({"learning_rate": "1e-3"}, "learning_rate must be a finite number >= 0, got '1e-3'"),
         ({"b1": None}, r"b1 must be in \[0, 1\), got None"),
+        ({"b1": np.array([0.9])}, r"b1 must be in \[0, 1\), got \[0.9\]"),
     ],
 )
 def test_refuses_values_out_of_range(arguments, message):

@@ -104,14 +104,29 @@ def test_adamp_leaves_a_weight_of_zero_where_adam_takes_it():
     np.testing.assert_allclose(updates, np.full((3, 2), -0.1), rtol=1e-5)
 
 
-def test_adamp_keeps_dtypes_and_refuses_wrong_values():
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"learning_rate": -0.1}, "learning_rate must be a finite number >= 0, got -0.1"),
+        ({"b1": 1.0}, r"b1 must be in \[0, 1\), got 1.0"),
+        ({"b2": -0.1}, r"b2 must be in \[0, 1\), got -0.1"),
+        ({"eps": 0.0}, "eps must be a finite number > 0, got 0.0"),
+        ({"weight_decay": -1e-4}, "weight_decay must be a finite number >= 0, got -0.0001"),
+        ({"delta": -1}, "delta must be a finite number >= 0, got -1"),
+        ({"wd_ratio": -0.1}, "wd_ratio must be a finite number >= 0, got -0.1"),
+    ],
+)
+def test_adamp_refuses_values_out_of_range(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        adamp(**({"learning_rate": 0.1} | arguments))
+
+
+def test_adamp_keeps_dtypes_and_needs_the_parameters():
     params = {name: w.astype(jnp.bfloat16) for name, w in toy.PARAMS.items()}
     optimizer = adamp(0.03, jnp.float32(0.9))
     updates, state = jax.jit(optimizer.update)(params, optimizer.init(params), params)
     arrays = jax.tree.leaves((updates, state[0].mu, state[0].nu))
     assert {array.dtype for array in arrays} == {jnp.dtype(jnp.bfloat16)}
-    with pytest.raises(ValueError, match="delta must be a finite number >= 0, got -1"):
-        adamp(0.1, delta=-1)
     with pytest.raises(ValueError, match="needs the parameters"):
         optimizer.update(params, optimizer.init(params))
 
@@ -125,6 +140,11 @@ def test_fixed_norm_holds_the_initial_norms(unit_axis):
         initial = np.sqrt(np.sum(np.square(toy.PARAMS[name], dtype=np.float64), axis=axes))
         np.testing.assert_allclose(norms, np.broadcast_to(initial, np.shape(norms)), rtol=1e-6)
     assert state.drift < 1e-6
+
+
+def test_fixed_norm_holds_what_the_mask_selects():
+    mask = {name: name == "dense/kernel" for name in toy.PARAMS}
+    assert set(fixed_norm(adam(0.1), mask=mask).init(toy.PARAMS).radius) == {"dense/kernel"}
 
 
 def test_adamp_composes():

@@ -51,6 +51,14 @@ def test_every_argument_may_be_traced_and_vmapped():
 def test_wrong_values_are_refused():
     with pytest.raises(ValueError, match="peak_value must be a finite number > 0, got 0"):
         two_phase_schedule(0, 1, 10)
+    with pytest.raises(ValueError, match="peak_value must be a finite number > 0, got inf"):
+        two_phase_schedule(float("inf"), 1, 10)
+    with pytest.raises(ValueError, match="total_steps must be a finite number > 0, got inf"):
+        two_phase_schedule(1.0, 1, float("inf"))
+    with pytest.raises(ValueError, match=r"total_steps must be < 2\*\*31, got 2147483648"):
+        two_phase_schedule(1.0, 1, 2**31)
+    with pytest.raises(ValueError, match="free_steps must be a finite number >= 0, got -1"):
+        three_phase_schedule(1.0, -1, 4, 10)
     with pytest.raises(ValueError, match="warmup_steps must be a finite number >= 0, got -1"):
         two_phase_schedule(1.0, -1, 10)
     with pytest.raises(ValueError, match="total_steps must be > warmup_steps = 10, got 10"):

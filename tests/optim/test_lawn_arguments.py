@@ -1,0 +1,86 @@
+"""What LAWN's arguments select, and what is refused."""
+
+import jax
+import jax.numpy as jnp
+import optax
+import pytest
+
+from adamlab.optim.adam import adam
+from adamlab.optim.lawn import LawnState, adam_lawn, lamb_lawn, lawn, sgd_lawn
+from adamlab.optim.sphere import layer_norms
+from tests.optim import toy
+
+
+@pytest.mark.parametrize("make", [adam_lawn, sgd_lawn, lamb_lawn])
+def test_masks(make):
+    def constrained(**kwargs):
+        optimizer = make(0.03, 5, **kwargs)
+        return set(optimizer.init({"a": toy.PARAMS, "c": jnp.ones((2, 2))}).radius)
+
+    assert constrained() == {"a/conv/kernel", "a/dense/kernel", "c"}
+    assert constrained(mask={"a": False, "c": True}) == {"c"}
+    assert constrained(mask=lambda params: jax.tree.map(lambda w: w.ndim == 1, params)) == {"a/conv/bias"}
+    with pytest.raises(ValueError, match=r"selects none of: a/conv/bias \(4,\), a/conv/kernel \(3, 3, 2, 4\), "):
+        constrained(mask=lambda params: jax.tree.map(lambda _: False, params))
+
+
+def test_radii_compare_with_layer_norms_by_path():
+    state = adam_lawn(0.1, 1).init(toy.PARAMS)
+    assert isinstance(state, LawnState)
+    assert set(state.radius) <= set(layer_norms(toy.PARAMS))
+
+
+def test_free_for_ever():
+    trajectory, state = toy.run(adam_lawn(0.03, 10**10), steps=5)
+    expected, _ = toy.run(adam(0.03), steps=5)
+    toy.assert_close(trajectory, expected)
+    assert state.drift == 0
+
+
+def test_wrong_use_is_refused():
+    with pytest.raises(ValueError, match=r"free_steps must be .* got -1"):
+        lawn(adam(0.1), free_steps=-1)
+    with pytest.raises(ValueError, match=r"at_switch must be .* got 'restart'"):
+        lawn(adam(0.1), free_steps=1, at_switch="restart")
+    with pytest.raises(TypeError, match=r"inner must be an Optax optimizer.* got <function adam"):
+        lawn(optax.adam, free_steps=1)
+    for inner in (optax.sgd(0.1), optax.sm3(0.1)):  # whose mu are accumulators, one per axis of a leaf
+        with pytest.raises(ValueError, match="at_switch='transport' needs mu or trace or ema shaped like the param"):
+            lawn(inner, free_steps=1, at_switch="transport").init(toy.PARAMS)
+    for axis in (5, 1.0):
+        with pytest.raises(
+            ValueError, match=rf"unit_axis must be an axis of every constrained leaf, got {axis} for shape"
+        ):
+            lawn(adam(0.1), free_steps=1, unit_axis=axis).init(toy.PARAMS)
+    with pytest.raises(ValueError, match="mask must have the structure of the parameters"):
+        lawn(adam(0.1), free_steps=1, mask={"other": True}).init(toy.PARAMS)
+    with pytest.raises(ValueError, match=r"selects none of: the parameter \(2,\)"):
+        lawn(adam(0.1), free_steps=1).init(jnp.ones(2))
+    optimizer = adam_lawn(0.1, 1)
+    with pytest.raises(ValueError, match="needs the parameters"):
+        optimizer.update(toy.PARAMS, optimizer.init(toy.PARAMS))
+    clash = {"a/c": jnp.ones((2, 2)), "a": {"c": jnp.ones((2, 2))}}
+    for function in (optimizer.init, layer_norms):
+        with pytest.raises(ValueError, match="a path of its own"):
+            function(clash)
+
+
+@pytest.mark.parametrize(
+    ("make", "arguments", "message"),
+    [
+        (adam_lawn, {"learning_rate": -0.1}, "learning_rate must be a finite number >= 0, got -0.1"),
+        (adam_lawn, {"b1": 1.0}, r"b1 must be in \[0, 1\), got 1.0"),
+        (sgd_lawn, {"learning_rate": -0.1}, "learning_rate must be a finite number >= 0, got -0.1"),
+        (sgd_lawn, {"momentum": 1.0}, r"momentum must be in \[0, 1\), got 1.0"),
+        (sgd_lawn, {"weight_decay": -1e-4}, "weight_decay must be a finite number >= 0, got -0.0001"),
+        (sgd_lawn, {"free_steps": -1}, "free_steps must be a finite number >= 0, got -1"),
+        (lamb_lawn, {"learning_rate": -0.1}, "learning_rate must be a finite number >= 0, got -0.1"),
+        (lamb_lawn, {"b1": 1.0}, r"b1 must be in \[0, 1\), got 1.0"),
+        (lamb_lawn, {"b2": -0.1}, r"b2 must be in \[0, 1\), got -0.1"),
+        (lamb_lawn, {"eps": -1e-6}, "eps must be a finite number >= 0, got -1e-06"),
+        (lamb_lawn, {"eps_root": -1.0}, "eps_root must be a finite number >= 0, got -1.0"),
+    ],
+)
+def test_refuses_values_out_of_range(make, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        make(**({"learning_rate": 0.1, "free_steps": 5} | arguments))
