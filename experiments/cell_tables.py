@@ -42,7 +42,7 @@ def print_cells(console: Console, out: Path, configs: Sequence[RunConfig]) -> No
     console.print(table)
     for config in dict.fromkeys((c.optimizer, c.protocol.batch_size, c.hyperparameters) for c in configs):
         optimizer, batch_size, h = config
-        start = cell(protocol.name, protocol.epochs, optimizer, batch_size, protocol.image_size)
+        start = cell(dataset, configs[0].model, protocol, optimizer, batch_size)
         origin = f"{start.origin}: {start.source}" if start.hyperparameters == h else "varied from the cell's own"
         values = ", ".join(f"{name} {getattr(h, name):g}" for name in (*OPTIMIZERS[optimizer].names, "warmup_epochs"))
         console.print(f"{OPTIMIZERS[optimizer].title}, batch {batch_size:,}: {values} ({origin})")

@@ -10,6 +10,7 @@ from math import sqrt
 from typing import NamedTuple
 
 from adamlab.claims import published
+from adamlab.config import Protocol
 from adamlab.hyperparameters import Hyperparameters
 
 # The rows of each table.
@@ -39,10 +40,11 @@ _ADAM = "the default of Kingma and Ba 2017"
 _PHASES = {"free_epochs": 5.0, "warmup_epochs": 10.0}
 _BASE = {"warmup_epochs": 10.0}
 
-# Where a cell starts from: at batch 256 of the protocol `lawn-paper`. What is not named is the optimizer's default:
-# beta1 and beta2, which "we did not tune" (section 3), are the paper's. Epsilon, SGD's momentum, the lengths of the
-# phases, and that SGD-LAWN keeps its weight decay on CIFAR, as section 3.2 says of ImageNet, are ours.
-_AT_256 = {
+# Where a cell starts from: at batch 256, SGD's at 128, of the protocol `lawn-paper`. What is not named is the
+# optimizer's default: Adam's beta1, beta2 and epsilon, which "we did not tune" (section 3), are the paper's. LAMB's
+# epsilon, SGD's momentum, the lengths of the phases, and that SGD-LAWN keeps its weight decay on CIFAR, as section 3.2
+# says of ImageNet, are ours.
+_CIFAR = {
     "sgd": Cell(Hyperparameters(alpha=0.1, weight_decay=5e-4, **_BASE), "literature", _VGG_SGD),
     "sgd_lawn": Cell(Hyperparameters(alpha=0.1, weight_decay=5e-4, **_PHASES), "literature", _VGG_SGD),
     "adam": Cell(Hyperparameters(weight_decay=5e-4, **_BASE), "literature", f"{_ADAM}; weight decay as SGD's"),
@@ -52,11 +54,11 @@ _AT_256 = {
     "lamb_lawn": Cell(Hyperparameters(alpha=1e-2, epsilon=1e-6, **_PHASES), "start", "not tuned"),
 }
 
-# For photographs, of 90 epochs on ImageNet.
+# For photographs, at batch 256 of 90 epochs on ImageNet.
 _GOYAL = "Goyal et al. 2017, arXiv:1706.02677, section 5.1: 0.1, 1e-4 and 5 epochs of warm-up, for ResNet-50"
 _WARM = {"warmup_epochs": 5.0}
 _FREE = {"free_epochs": 2.0, **_WARM}
-_AT_256_PHOTOGRAPHS = {
+_PHOTOGRAPHS = {
     "sgd": Cell(Hyperparameters(alpha=0.1, weight_decay=1e-4, **_WARM), "literature", _GOYAL),
     "sgd_lawn": Cell(Hyperparameters(alpha=0.1, weight_decay=1e-4, **_FREE), "literature", _GOYAL),
     "adam": Cell(Hyperparameters(weight_decay=1e-4, **_WARM), "literature", f"{_ADAM}; weight decay as SGD's"),
@@ -81,7 +83,8 @@ _AT_50 = {
     "sgd_lawn": Cell(Hyperparameters(free_epochs=2.0, **_LAPTOP_SGD), "start", "not tuned"),
 }
 
-# By optimizer and batch size, found with `--tune`; they go before the starting points.
+# By protocol, data set and network, then by optimizer and batch size, found with `--tune`; they go before the starting
+# points.
 _HELD_OUT = "on plain20 and CIFAR-10, seed 0, 2,000 held-out training images"
 _GRIDS = {
     ("adam", 50): (3e-3, "1e-3, 3e-3, 9e-3"),
@@ -93,50 +96,68 @@ _GRIDS = {
     ("sgd_lawn", 50): (6e-2, "0.02, 0.06, 0.18"),
     ("sgd_lawn", 250): (0.402, "0.0447, 0.134, 0.402, 1.21"),
 }
-TUNED: dict[str, dict[tuple[str, int], Cell]] = {
-    "lawn-laptop": {
+TUNED: dict[tuple[str, str, str], dict[tuple[str, int], Cell]] = {
+    ("lawn-laptop", "cifar10", "plain20"): {
         (name, size): Cell(replace(_AT_50[name].hyperparameters, alpha=alpha), "tuned", f"alpha in {grid} {_HELD_OUT}")
         for (name, size), (alpha, grid) in _GRIDS.items()
     }
 }
 
 
-def cell(protocol: str, epochs: int, optimizer: str, batch_size: int, image_size: int | None = None) -> Cell:
-    """What a cell is trained with: what tuning found, if its phases fit, else its start; arguments as there."""
-    tuned = TUNED.get(protocol, {}).get((optimizer, batch_size)) if image_size is None else None
-    if tuned and tuned.hyperparameters.free_epochs + tuned.hyperparameters.warmup_epochs < epochs:
-        return tuned
-    return starting_point(protocol, epochs, optimizer, batch_size, image_size)
-
-
-def starting_point(protocol: str, epochs: int, optimizer: str, batch_size: int, image_size: int | None = None) -> Cell:
-    """The centre of a cell's tuning grid.
-
-    Alpha follows the square root rule, alpha(B) = alpha(B0) sqrt(B / B0) (Krizhevsky 2014,
-    arXiv:1404.5997, for SGD; Malladi et al. 2022, arXiv:2205.10287, for Adam). The phases keep their share of the
-    epochs; on a laptop their length, where that fits, as the cells have it that were tuned.
+def cell(dataset: str, model: str, protocol: Protocol, optimizer: str, batch_size: int) -> Cell:
+    """What a cell is trained with: what tuning found on this data set and network, if its phases fit, else its start.
 
     Args:
-      protocol: A name in `PROTOCOLS`.
-      epochs: Of the training.
+      dataset: As in `RunConfig`.
+      model: Likewise.
+      protocol: Its name, epochs and image size matter.
       optimizer: A name in `OPTIMIZERS`.
       batch_size: Images per step.
-      image_size: Side of photographs; None for images of one size, which are CIFAR's.
+    """
+    tuned = TUNED.get((protocol.name, dataset, model), {}).get((optimizer, batch_size))
+    if tuned and tuned.hyperparameters.free_epochs + tuned.hyperparameters.warmup_epochs < protocol.epochs:
+        return tuned
+    return starting_point(protocol, optimizer, batch_size)
 
-    >>> starting_point("lawn-paper", 300, "adam_lawn", 4096).hyperparameters.alpha
+
+def starting_point(protocol: Protocol, optimizer: str, batch_size: int) -> Cell:
+    """The centre of a cell's tuning grid; arguments as there.
+
+    Alpha follows the square root rule, alpha(B) = alpha(B0) sqrt(B / B0) (Krizhevsky 2014, arXiv:1404.5997, for SGD;
+    Malladi et al. 2022, arXiv:2205.10287, for Adam), but SGD's on photographs the linear one, alpha(B0) B / B0, of its
+    source. The phases keep their share of the epochs, and last an epoch at least where that fits; on a laptop their
+    length, where that fits, as the cells have it that were tuned.
+
+    >>> from adamlab.config import PROTOCOLS
+    >>> starting_point(PROTOCOLS["lawn-paper"], "adam_lawn", 4096).hyperparameters.alpha
     0.004
     """
-    laptop = protocol == "lawn-laptop" and optimizer in _AT_50
-    start, usual_batch, usual_epochs = (_AT_50[optimizer], 50, 20) if laptop else (_AT_256[optimizer], 256, 300)
-    if image_size is not None and not laptop:
-        start, usual_epochs = _AT_256_PHOTOGRAPHS[optimizer], 90
-    h = start.hyperparameters
-    share = 1.0 if laptop and h.free_epochs + h.warmup_epochs < epochs else epochs / usual_epochs
-    scaled = replace(
-        h,
-        alpha=float(f"{h.alpha * sqrt(batch_size / usual_batch):.3g}"),
-        free_epochs=round(h.free_epochs * share, 3),
-        warmup_epochs=round(h.warmup_epochs * share, 3),
+    laptop, is_sgd = protocol.name == "lawn-laptop" and optimizer in _AT_50, optimizer in ("sgd", "sgd_lawn")
+    if laptop:
+        start, usual_batch, usual_epochs = _AT_50[optimizer], 50, 20
+    elif protocol.image_size is not None:
+        start, usual_batch, usual_epochs = _PHOTOGRAPHS[optimizer], 256, 90
+    else:
+        start, usual_batch, usual_epochs = _CIFAR[optimizer], 128 if is_sgd else 256, 300
+    h, is_linear = start.hyperparameters, start in (_PHOTOGRAPHS["sgd"], _PHOTOGRAPHS["sgd_lawn"])
+    scale = batch_size / usual_batch
+    rule = f"; alpha by the {'linear' if is_linear else 'square root'} rule" if batch_size != usual_batch else ""
+    return Cell(
+        replace(
+            h,
+            alpha=float(f"{h.alpha * (scale if is_linear else sqrt(scale)):.3g}"),
+            **_phases(h, protocol.epochs, 1.0 if laptop else protocol.epochs / usual_epochs),
+        ),
+        start.origin,
+        start.source + rule,
     )
-    rule = "" if batch_size == usual_batch else "; alpha by the square root rule"
-    return Cell(scaled, start.origin, start.source + rule)
+
+
+def _phases(h: Hyperparameters, epochs: int, share: float) -> dict[str, float]:
+    """The lengths of the phases in epochs."""
+    usual = {"free_epochs": h.free_epochs, "warmup_epochs": h.warmup_epochs}
+    whole = {name: max(1.0, round(length * share, 3)) if length else 0.0 for name, length in usual.items()}
+    if sum(whole.values()) < epochs:
+        return whole
+    # Of so short a training a quarter each.
+    return {name: epochs / 4 if length else 0.0 for name, length in usual.items()}

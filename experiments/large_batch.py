@@ -59,13 +59,14 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--optimizer", help=f"separated by commas: {', '.join(OPTIMIZERS)} (default: adam,adam_lawn)")
     add("--batch-size", metavar="N,...", help="images per step (default: the table's; of a small protocol two of ours)")
     add("--free-epochs", metavar="E,...", help="lengths of LAWN's free phase, separated by commas")
+    add("--warmup-epochs", metavar="E,...", help="lengths of the warm-up, separated by commas")
     add("--weight-decay", metavar="W,...", help="factors, separated by commas, for the optimizers with weight decay")
     add(
         "--model",
         choices=("plain20", "resnet34", "resnet50", "vgg19"),
         help="network (default: vgg19, resnet50 for ImageNet; plain20 if not paper)",
     )
-    add("--tune", action="store_true", help="try a grid of alphas on held-out training images")
+    add("--tune", action="store_true", help="try a grid of alphas, and what else is listed, on held-out images")
     add_common_options(parser, seeds="3, with --tune 1")
     arguments = parser.parse_args(argv)
     if arguments.table is not None and arguments.optimizer is not None:
@@ -80,16 +81,26 @@ def make_configs(arguments: argparse.Namespace, dataset: str, protocol: Protocol
       ConfigError: Something on the command line is none of what is accepted.
     """
     scale = protocol.name.removeprefix(PREFIX)
+    model = arguments.model or choose_model(scale, protocol)
+
+    def own(optimizer: str, batch_size: int) -> Hyperparameters:
+        found = (
+            starting_point(protocol, optimizer, batch_size)
+            if arguments.tune
+            else cell(dataset, model, protocol, optimizer, batch_size)
+        )
+        return found.hyperparameters
+
     settings = [
         (optimizer, batch_size, hyperparameters)
         for optimizer in optimizers(arguments)
         for batch_size in batch_sizes(arguments, dataset, scale)
-        for hyperparameters in variants(arguments, protocol, optimizer, batch_size)
+        for hyperparameters in variants(arguments, optimizer, own(optimizer, batch_size))
     ]
     runs = [
         RunConfig(
             dataset,
-            arguments.model or choose_model(scale, protocol),
+            model,
             replace(protocol, batch_size=batch_size),
             hyperparameters,
             seed,
@@ -109,17 +120,13 @@ def choose_model(scale: str, protocol: Protocol) -> str:
     return "resnet50" if scale == "paper" and protocol.image_size else MODELS.get(scale, "vgg19")
 
 
-def variants(
-    arguments: argparse.Namespace, protocol: Protocol, optimizer: str, batch_size: int
-) -> list[Hyperparameters]:
+def variants(arguments: argparse.Namespace, optimizer: str, own: Hyperparameters) -> list[Hyperparameters]:
     """The settings of a cell: its own, with the lengths and factors that were asked for; or the grid to tune it on."""
-    find = starting_point if arguments.tune else cell
-    own = find(protocol.name, protocol.epochs, optimizer, batch_size, protocol.image_size).hyperparameters
     factors = TUNING_FACTORS if arguments.tune else (1.0,)
     grid = {"alpha": [float(f"{own.alpha * factor:.3g}") for factor in factors]}
-    for name in ("free_epochs", "weight_decay"):
+    for name in ("free_epochs", "warmup_epochs", "weight_decay"):
         asked = getattr(arguments, name)
-        if asked is not None and name in OPTIMIZERS[optimizer].names:
+        if asked is not None and name in (*OPTIMIZERS[optimizer].names, "warmup_epochs"):
             grid[name] = list(split_numbers(f"--{name.replace('_', '-')}", asked))
     return [replace(own, **dict(zip(grid, values, strict=True))) for values in product(*grid.values())]
 

@@ -1,5 +1,6 @@
 """What the figures of all studies share: which runs belong together, what stands above the panels, where files go."""
 
+import os
 import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -32,10 +33,10 @@ def find_studies(results: Path) -> "dict[Path, list[Run]]":
     Raises:
       RecordsError: There is no run, a run is damaged, or `results` is a part of a study.
     """
-    base = results.resolve()
+    base = Path(os.path.abspath(results))  # not resolved: a study may be a link to another disk
     studies = defaultdict(list)
-    for run in read_runs(results):
-        study = run.folder.resolve().parents[2]  # <study>/<model>/<setting>/<seed>, as adamlab.records lays them out
+    for run in read_runs(base):
+        study = run.folder.parents[2]  # <study>/<model>/<setting>/<seed>, as adamlab.records lays them out
         if not study.is_relative_to(base):
             raise RecordsError(f"{results} is a part of the study {study}; give that folder or one above it")
         studies[study.relative_to(base)].append(run)

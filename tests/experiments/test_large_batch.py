@@ -45,10 +45,9 @@ def test_every_cell_has_hyperparameters_with_an_origin():
         ("lawn-laptop", (50, 250)),
         ("lawn-smoke", (50,)),
     ):
-        epochs = PROTOCOLS[protocol].epochs
         for optimizer in OPTIMIZERS:
             for batch_size in batch_sizes:
-                found = cells.cell(protocol, epochs, optimizer, batch_size)
+                found = cells.cell("cifar10", "plain20", PROTOCOLS[protocol], optimizer, batch_size)
                 assert found.origin in ("paper", "literature", "tuned", "start")
                 assert found.source
                 shape = replace(PROTOCOLS[protocol], train_images=10_000, batch_size=batch_size)
@@ -56,17 +55,37 @@ def test_every_cell_has_hyperparameters_with_an_origin():
 
 
 def test_alpha_follows_the_square_root_rule_and_phases_keep_their_share():
-    small, large = (cells.starting_point("lawn-paper", 300, "sgd", size).hyperparameters for size in (256, 1024))
-    assert (small.alpha, large.alpha) == (0.1, 0.2)
-    short = cells.starting_point("lawn-paper", 30, "adam_lawn", 256).hyperparameters
-    assert (short.free_epochs, short.warmup_epochs) == (0.5, 1.0)
+    paper = PROTOCOLS["lawn-paper"]
+    found = [cells.starting_point(paper, "sgd", size) for size in (128, 256, 512)]
+    assert [start.hyperparameters.alpha for start in found] == [0.1, 0.141, 0.2]
+    assert ["square root rule" in start.source for start in found] == [False, True, True]
+    short = cells.starting_point(replace(paper, epochs=90), "adam_lawn", 256).hyperparameters
+    assert (short.free_epochs, short.warmup_epochs) == (1.5, 3.0)
+    # An epoch at least, where that fits: of a fraction of a step nothing would be left.
+    for epochs, lengths in ((30, (1.0, 1.0)), (3, (1.0, 1.0)), (2, (0.5, 0.5))):
+        shortest = cells.starting_point(replace(paper, epochs=epochs), "adam_lawn", 256).hyperparameters
+        assert (shortest.free_epochs, shortest.warmup_epochs) == lengths
+
+
+def test_what_was_tuned_on_one_network_and_data_set_is_not_said_of_others():
+    laptop = PROTOCOLS["lawn-laptop"]
+    assert cells.cell("cifar10", "plain20", laptop, "sgd_lawn", 250).origin == "tuned"
+    for dataset, model in (("cifar100", "plain20"), ("cifar10", "vgg19")):
+        assert cells.cell(dataset, model, laptop, "sgd_lawn", 250) == cells.starting_point(laptop, "sgd_lawn", 250)
+
+
+def test_lengths_of_the_warm_up_are_varied_like_those_of_the_free_phase():
+    configs = configs_of("--optimizer=adam,adam_lawn", "--batch-size=256", "--warmup-epochs=2,10", "--seeds=1")
+    lengths = [(c.optimizer, c.hyperparameters.warmup_epochs) for c in configs]
+    assert lengths == [("adam", 2.0), ("adam", 10.0), ("adam_lawn", 2.0), ("adam_lawn", 10.0)]
 
 
 @pytest.mark.parametrize("epochs", [3, 5, 20, 40])
 def test_batches_of_one_study_have_phases_of_one_length(epochs):
     """Tuned or not: accuracies are compared between them."""
     for optimizer in ("adam", "adam_lawn"):
-        found = [cells.cell("lawn-laptop", epochs, optimizer, size).hyperparameters for size in (50, 100, 250)]
+        laptop = replace(PROTOCOLS["lawn-laptop"], epochs=epochs)
+        found = [cells.cell("cifar10", "plain20", laptop, optimizer, size).hyperparameters for size in (50, 100, 250)]
         assert len({(h.free_epochs, h.warmup_epochs) for h in found}) == 1
         assert found[0].free_epochs + found[0].warmup_epochs < epochs
 
@@ -181,7 +200,7 @@ def test_the_papers_number_stands_beside_mean_standard_error_and_n(tmp_path):
     error = 100 * stdev(accuracies) / 3**0.5
     assert f"{100 * mean(accuracies):.2f} ± {error:.2f} (3), paper 93.99" in text
     assert "55.00 ± 5.00 (2), 1 diverged, paper 92.99" in text
-    assert "SGD, batch 256: alpha 0.1, beta1 0.9, weight_decay 0.0005, warmup_epochs 10 (literature: " in text
+    assert "SGD, batch 256: alpha 0.141, beta1 0.9, weight_decay 0.0005, warmup_epochs 10 (literature: " in text
 
 
 def test_the_papers_number_is_said_to_be_of_another_network_or_longer_training(tmp_path):
@@ -239,7 +258,7 @@ def test_tuning_with_seeds_ranks_settings_not_runs(tmp_path):
         (["--free-epochs=-1"], "free_epochs must be a finite number >= 0, got -1.0"),
         (
             [*SMALL, "--devices=1", "--free-epochs=3"],
-            "free_epochs + warmup_epochs must be less than the 3 epochs, got 3.0 + 0.1",
+            "free_epochs + warmup_epochs must be less than the 3 epochs, got 3.0 + 1.0",
         ),
         ([*SMALL, "--batch-size=500"], "batch_size must be at most the number of training images, 200, got 500"),
         (["--seeds=0"], "--seeds must be at least 1, got 0"),

@@ -52,13 +52,17 @@ def test_imagenet_is_the_papers():
     versioned = replace(IMAGENET, name="imagenet2012:5.1.0")
     assert {c.protocol.batch_size for c in configs_of("--table=2", dataset=versioned)} == {256, 16_000}
     for optimizer in OPTIMIZERS:
-        found = cells.cell("lawn-paper", 90, optimizer, 256, 224)
+        found = cells.cell("imagenet2012", "resnet50", configs[0].protocol, optimizer, 256)
         assert found.origin in ("literature", "start")
         RunConfig("imagenet2012", "resnet50", configs[0].protocol, found.hyperparameters, optimizer=optimizer)
-    # Goyal et al. 2017, section 5.1; and the square root of 16,000 / 256.
-    sgd = [cells.cell("lawn-paper", 90, "sgd", size, 224).hyperparameters for size in (256, 16_000)]
+    # Goyal et al. 2017, sections 5.1 and 2.1, the linear rule; Adam by the square root.
+    sgd, adam = (
+        [cells.starting_point(configs[0].protocol, name, size).hyperparameters for size in (256, 16_000)]
+        for name in ("sgd", "adam")
+    )
     assert [(h.weight_decay, h.warmup_epochs) for h in sgd] == 2 * [(1e-4, 5.0)]
-    np.testing.assert_allclose([h.alpha for h in sgd], [0.1, 0.1 * (16_000 / 256) ** 0.5], rtol=1e-3)
+    np.testing.assert_allclose([h.alpha for h in sgd], [0.1, 6.25], rtol=1e-3)
+    np.testing.assert_allclose([h.alpha for h in adam], [1e-3, 1e-3 * (16_000 / 256) ** 0.5], rtol=1e-3)
 
 
 def test_smaller_protocols_cut_smaller_images():
