@@ -42,6 +42,24 @@ def test_of_the_cells_that_are_compared_that_of_most_settings_counts(name, tried
     assert [found.choices for found in judgement.numbers if found.samples] == [3]
 
 
+@pytest.mark.parametrize("name", ["L1", "L2", "L3", "L4", "L8"])
+def test_a_run_at_a_batch_size_that_no_other_optimizer_has_changes_no_verdict(name, tmp_path):
+    runs = gupta(tmp_path)
+    for optimizer in ("adam", "sgd_lawn"):
+        run = next(run for run in runs if run.config.optimizer == optimizer)
+        stray = replace(run.config, protocol=replace(run.config.protocol, batch_size=500))
+        runs.append(replace(run, config=stray))
+    claim = [claim for claim in CLAIMS if claim.name == name]
+    [judgement], [without] = judge("lawn", runs, claim), judge("lawn", runs[:-2], claim)
+    assert judgement.numbers == without.numbers
+
+
+def test_a_setting_that_diverged_is_not_better_than_one_that_finished_below_a_guess(tmp_path):
+    runs = gupta(tmp_path, {("adam", False): 5.0}, only=[("adam", False)])
+    diverged = [replace(with_alpha(run, 1e30), outcome={"outcome": "diverged"}) for run in runs]
+    assert lawn.cell(split("lawn", runs + diverged)[0], "adam", 50) == {run.config.seed: run for run in runs}
+
+
 def test_runs_of_a_setting_are_one_cell_whether_they_were_traced_or_not(tmp_path):
     runs = gupta(tmp_path, only=[("adam", False), ("adam_lawn", False)])
     runs = [replace(run, config=replace(run.config, trace_every=4 * (run.config.seed != 1))) for run in runs]
