@@ -38,6 +38,10 @@ def compose(runs: list[Run], configs: Collection[RunConfig] | None = None) -> "d
     if runs[0].config.protocol.schedule != "phases":
         return {}  # a sensitivity study's
     traced = [run for run in runs if flattening.traced(run)]
+    # As claim L7 has it: weight decay would keep weights small as well.
+    without = [run for run in traced if run.config.optimizer != "adam" or not run.config.hyperparameters.weight_decay]
+    if any(run.config.optimizer == "adam" for run in without):
+        traced = without
     figures = {
         "figure1-batch-size": final.compose_batch_size(*select(runs, configs)),
         "figure-free-epochs": final.compose_free_epochs(runs),

@@ -108,18 +108,23 @@ def indices(runs: list[Run], model: str, optimizer: str, metric: str) -> Table:
 
 def accuracies(runs: list[Run]) -> Table:
     """A row per setting of each network, optimizer and batch size: accuracy, the paper's accuracy, losses."""
+    names = ("alpha", "weight_decay", "free_epochs", "warmup_epochs")
+
+    def place(run: Run) -> tuple:
+        return rank(cell_of(run)), *(getattr(run.config.hyperparameters, name) for name in names)
+
     settings: dict[RunConfig, list[Run]] = defaultdict(list)
-    for run in sorted(runs, key=lambda run: rank(cell_of(run))):
+    for run in sorted(runs, key=place):
         settings[setting(run)].append(run)
     rows = []
     for config, seeds in settings.items():
         batch_size, h = config.protocol.batch_size, config.hyperparameters
-        names = ("alpha", "weight_decay", "free_epochs", "warmup_epochs")
+        said = [name for name in names if name in (*OPTIMIZERS[config.optimizer].names, "warmup_epochs")]
         papers = published.LAWN.get((published.set_name(config.dataset), config.optimizer), {}).get(batch_size)
         rows.append(
             [
                 f"{config.model}, {OPTIMIZERS[config.optimizer].title}, batch {batch_size:,}",
-                ", ".join(f"{name} {format_value(getattr(h, name))}" for name in names if getattr(h, name)),
+                ", ".join(f"{name} {format_value(getattr(h, name))}" for name in said),
                 _spread(seeds, "test_accuracy", "{:.2f}", 100),
                 f"{papers:.2f}" if papers else "",
                 _spread(seeds, "test_loss", "{:.3f}"),
