@@ -29,7 +29,7 @@ from adamlab.data.batches import subset
 from adamlab.training.optimizers import Recipe, traced
 from adamlab.training.parallel import AXIS, Devices, compile_training
 from adamlab.training.step import Normalisation, TrainState, make_init, make_train_step
-from benchmarks.timing import interleave, summary, write
+from benchmarks.timing import interleave, names_of, summary, write
 
 # Steps in one program.
 CHUNK = 5
@@ -88,7 +88,9 @@ def predict(rows: dict[str, float], alone: dict[str, float], count: int, shared:
 def main() -> None:
     """Prints, for each net and number of devices, a step's time, its parts and the model's."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="plain20,resnet34", help="networks (default: %(default)s)")
+    parser.add_argument(
+        "--model", type=names_of(models.MODELS), default="plain20,resnet34", help="networks (default: %(default)s)"
+    )
     parser.add_argument("--devices", default="1,2,4", help="numbers of them, 1 first (default: %(default)s)")
     parser.add_argument("--batch-size", type=int, default=200, help="images per step (default: %(default)s)")
     parser.add_argument("--turns", type=int, default=5, help="turns of each program (default: %(default)s)")
@@ -97,7 +99,7 @@ def main() -> None:
     counts = [int(count) for count in options.devices.split(",")]
     shared, results = jax.default_backend() == "cpu", {}
     print(f"{'':10}{'devices':>8}{'ms/step':>10}{'quartiles':>20}{'update':>9}{'all-reduce':>12}{'model':>9}{'off':>7}")
-    for name in options.model.split(","):
+    for name in options.model:
         together = {
             (count, part): program
             for count in counts

@@ -32,7 +32,7 @@ from adamlab.training.feed import MAX_CHUNK
 from adamlab.training.optimizers import Recipe, traced
 from adamlab.training.parallel import Devices, compile_training
 from adamlab.training.step import Normalisation, make_init, make_train_step
-from benchmarks.timing import interleave, matmul_flops, require_torch, summary, write
+from benchmarks.timing import interleave, matmul_flops, names_of, require_torch, summary, write
 
 CHUNK = MAX_CHUNK  # steps per turn, as many as a study's call has: each call takes its memory anew
 
@@ -189,14 +189,9 @@ def compare(name: str, options: argparse.Namespace, peak: float) -> dict[str, An
 def step_parser(description: str | None) -> argparse.ArgumentParser:
     """A command's options that say which steps it is about."""
 
-    def names(text: str) -> list[str]:
-        if unknown := [name for name in text.split(",") if name not in NETS]:
-            raise argparse.ArgumentTypeError(f"unknown {', '.join(map(repr, unknown))}; there is {', '.join(NETS)}")
-        return text.split(",")
-
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     nets = f"of {','.join(NETS)} (default: %(default)s)"
-    parser.add_argument("--model", type=names, default="plain20,resnet34", help=nets)
+    parser.add_argument("--model", type=names_of(NETS), default="plain20,resnet34", help=nets)
     parser.add_argument("--batch-size", type=int, default=100, help="images per step (default: %(default)s)")
     parser.add_argument("--precision", choices=tuple(DTYPES), default="float32", help="(default: %(default)s)")
     parser.add_argument("--output", type=Path, help="also write the figures to this JSON file")

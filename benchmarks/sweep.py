@@ -35,7 +35,7 @@ from adamlab.training.optimizers import Recipe, traced
 from adamlab.training.parallel import Devices, compile_training
 from adamlab.training.step import Normalisation, make_init, make_train_step
 from benchmarks.step import CHUNK
-from benchmarks.timing import interleave, require_torch, summary, write
+from benchmarks.timing import interleave, names_of, require_torch, summary, write
 
 BATCH = 100
 
@@ -142,7 +142,9 @@ def compare_studies(names: list[str], options: argparse.Namespace) -> dict[str, 
 def main() -> None:
     """Compares ways to train several settings, or whole studies."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="plain20,resnet34", help="networks (default: %(default)s)")
+    parser.add_argument(
+        "--model", type=names_of(models.MODELS), default="plain20,resnet34", help="networks (default: %(default)s)"
+    )
     parser.add_argument("--settings", type=int, default=4, metavar="K", help="(default: %(default)s)")
     parser.add_argument("--turns", type=int, default=5, help="turns of each way (default: %(default)s)")
     parser.add_argument("--study", action="store_true", help="time the whole alpha study instead")
@@ -151,7 +153,7 @@ def main() -> None:
     parser.add_argument("--peer", choices=("torch",), help="also time the same study in this one")
     parser.add_argument("--output", type=Path, help="also write the figures to this JSON file")
     options = parser.parse_args()
-    names = options.model.split(",")
+    names = options.model
     if options.peer:
         require_torch(parser)
         if options.dataset != "cifar10":  # the peer has three channels and ten classes

@@ -5,7 +5,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from importlib import metadata
 from importlib.util import find_spec
@@ -17,6 +17,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from adamlab.provenance import provenance
+
+
+def names_of(choices: Collection[str]) -> Callable[[str], list[str]]:
+    """The type of an option that is a list of names, separated by commas."""
+
+    def names(text: str) -> list[str]:
+        if unknown := [name for name in text.split(",") if name not in choices]:
+            raise argparse.ArgumentTypeError(f"unknown {', '.join(map(repr, unknown))}; there is {', '.join(choices)}")
+        return text.split(",")
+
+    return names
 
 
 def interleave(programs: dict[str, Callable[[], Any]], turns: int) -> dict[str, np.ndarray]:

@@ -140,7 +140,8 @@ def optimizers(arguments: argparse.Namespace) -> tuple[str, ...]:
     if arguments.table is not None:
         names = TABLES[arguments.table]
     else:
-        names = split_choices("--optimizer", arguments.optimizer or "adam,adam_lawn", tuple(OPTIMIZERS))
+        asked = "adam,adam_lawn" if arguments.optimizer is None else arguments.optimizer
+        names = split_choices("--optimizer", asked, tuple(OPTIMIZERS))
     for varied in ("free_epochs", "weight_decay"):
         if getattr(arguments, varied) is not None and not any(varied in OPTIMIZERS[name].names for name in names):
             having = ", ".join(name for name in OPTIMIZERS if varied in OPTIMIZERS[name].names)

@@ -101,6 +101,8 @@ def make_execution(arguments: argparse.Namespace) -> Execution:
         raise ConfigError(f"--workers must be at least 0, got {arguments.workers}")
     if not arguments.checkpoint_minutes >= 0:  # nor NaN
         raise ConfigError(f"--checkpoint-minutes must be at least 0, got {arguments.checkpoint_minutes}")
+    if arguments.microbatch is not None and arguments.microbatch < 1:
+        raise ConfigError(f"--microbatch must be at least 1, got {arguments.microbatch}")
     if arguments.vmap < 1:
         raise ConfigError(f"--vmap must be at least 1, got {arguments.vmap}")
     if arguments.launcher != "local":

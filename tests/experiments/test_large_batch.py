@@ -249,6 +249,10 @@ def test_tuning_with_seeds_ranks_settings_not_runs(tmp_path):
             ["--dataset=imagenet2012", "--data-dir=/nowhere"],
             "imagenet2012 is not prepared in /nowhere. ImageNet has to",
         ),
+        (
+            ["--optimizer="],
+            "--optimizer must be one of adam, adam_lawn, adamw, adamp, sgd, sgd_lawn, lamb_lawn, got ''",
+        ),
         (["--batch-size=many"], "--batch-size must be numbers separated by commas, got 'many'"),
         (["--batch-size=2.5"], "--batch-size must be whole numbers >= 1, got '2.5'"),
         (["--batch-size=0"], "--batch-size must be whole numbers >= 1, got '0'"),
