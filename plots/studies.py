@@ -36,9 +36,8 @@ def find_studies(results: Path) -> "dict[Path, list[Run]]":
     base = Path(os.path.abspath(results))  # not resolved: a study may be a link to another disk
     studies = defaultdict(list)
     for run in read_runs(results):
-        study = Path(os.path.abspath(run.folder)).parents[
-            2
-        ]  # <study>/<model>/<setting>/<seed>, as adamlab.records lays them out
+        # <study>/<model>/<setting>/<seed>, as adamlab.records lays them out.
+        study = Path(os.path.abspath(run.folder)).parents[2]
         if not study.is_relative_to(base):
             raise RecordsError(f"{results} is a part of the study {study}; give that folder or one above it")
         studies[study.relative_to(base)].append(run)
