@@ -6,7 +6,6 @@ better ones, which are then entered in `TUNED`.
 """
 
 from dataclasses import replace
-from math import sqrt
 from typing import NamedTuple
 
 from adamlab.claims import published
@@ -132,25 +131,19 @@ def starting_point(protocol: Protocol, optimizer: str, batch_size: int) -> Cell:
     >>> starting_point(PROTOCOLS["lawn-paper"], "adam_lawn", 4096).hyperparameters.alpha
     0.004
     """
-    laptop, is_sgd = protocol.name == "lawn-laptop" and optimizer in _AT_50, optimizer in ("sgd", "sgd_lawn")
-    if laptop:
-        start, usual_batch, usual_epochs = _AT_50[optimizer], 50, 20
+    is_laptop, is_sgd = protocol.name == "lawn-laptop" and optimizer in _AT_50, optimizer in ("sgd", "sgd_lawn")
+    rule, power = "square root", 0.5
+    if is_laptop:
+        start, usual_batch, share = _AT_50[optimizer], 50, 1.0
     elif protocol.image_size is not None:
-        start, usual_batch, usual_epochs = _PHOTOGRAPHS[optimizer], 256, 90
+        start, usual_batch, share = _PHOTOGRAPHS[optimizer], 256, protocol.epochs / 90
+        rule, power = ("linear", 1.0) if is_sgd else (rule, power)
     else:
-        start, usual_batch, usual_epochs = _CIFAR[optimizer], 128 if is_sgd else 256, 300
-    h, is_linear = start.hyperparameters, start in (_PHOTOGRAPHS["sgd"], _PHOTOGRAPHS["sgd_lawn"])
-    scale = batch_size / usual_batch
-    rule = f"; alpha by the {'linear' if is_linear else 'square root'} rule" if batch_size != usual_batch else ""
-    return Cell(
-        replace(
-            h,
-            alpha=float(f"{h.alpha * (scale if is_linear else sqrt(scale)):.3g}"),
-            **_phases(h, protocol.epochs, 1.0 if laptop else protocol.epochs / usual_epochs),
-        ),
-        start.origin,
-        start.source + rule,
-    )
+        start, usual_batch, share = _CIFAR[optimizer], 128 if is_sgd else 256, protocol.epochs / 300
+    h = start.hyperparameters
+    alpha = float(f"{h.alpha * (batch_size / usual_batch) ** power:.3g}")
+    source = start.source if batch_size == usual_batch else f"{start.source}; alpha by the {rule} rule"
+    return Cell(replace(h, alpha=alpha, **_phases(h, protocol.epochs, share)), start.origin, source)
 
 
 def _phases(h: Hyperparameters, epochs: int, share: float) -> dict[str, float]:
