@@ -148,7 +148,7 @@ def test_a_full_device_is_said_in_one_line():
 
 def test_processes_that_were_asked_for_different_runs_train_nothing(tmp_path):
     """Hyperparameters are arrays: of two learning rates the program is the same, and would mix the numbers."""
-    processes = start(tmp_path, second=["--free-epochs=2"])
+    processes = start(tmp_path, second=["--free-epochs=1.5"])
     outputs = finish(processes)
     assert [process.returncode for process in processes] == [2, 2], outputs
     assert all("all processes of a job must have the same options and data" in errors for _, errors in outputs)
