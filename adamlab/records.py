@@ -172,7 +172,7 @@ def read_config(folder: Path) -> dict[str, Any]:
             readable = " and ".join(map(str, READABLE))
             raise RecordsError(f"{path} has schema {content['schema']}, this version reads {readable}")
         if content["schema"] > 1:
-            unseal(text)
+            unseal(text)  # the first alone has no checksum
         origins = {"provenance": content["provenance"], "continued": content.get("continued", [])}
         return content | origins | {"config": RunConfig.from_dict(content["config"])}
     except FileNotFoundError:

@@ -131,13 +131,13 @@ def starting_point(protocol: Protocol, optimizer: str, batch_size: int) -> Cell:
     >>> starting_point(PROTOCOLS["lawn-paper"], "adam_lawn", 4096).hyperparameters.alpha
     0.004
     """
-    is_laptop, is_sgd = protocol.name == "lawn-laptop" and optimizer in _AT_50, optimizer in ("sgd", "sgd_lawn")
-    rule, power = "square root", 0.5
-    if is_laptop:
+    is_sgd, rule, power = optimizer in ("sgd", "sgd_lawn"), "square root", 0.5
+    if protocol.name == "lawn-laptop" and optimizer in _AT_50:
         start, usual_batch, share = _AT_50[optimizer], 50, 1.0
     elif protocol.image_size is not None:
         start, usual_batch, share = _PHOTOGRAPHS[optimizer], 256, protocol.epochs / 90
-        rule, power = ("linear", 1.0) if is_sgd else (rule, power)
+        if is_sgd:
+            rule, power = "linear", 1.0
     else:
         start, usual_batch, share = _CIFAR[optimizer], 128 if is_sgd else 256, protocol.epochs / 300
     h = start.hyperparameters

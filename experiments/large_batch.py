@@ -82,20 +82,12 @@ def make_configs(arguments: argparse.Namespace, dataset: str, protocol: Protocol
     """
     scale = protocol.name.removeprefix(PREFIX)
     model = arguments.model or choose_model(scale, protocol)
-
-    def own(optimizer: str, batch_size: int) -> Hyperparameters:
-        found = (
-            starting_point(protocol, optimizer, batch_size)
-            if arguments.tune
-            else cell(dataset, model, protocol, optimizer, batch_size)
-        )
-        return found.hyperparameters
-
+    find = partial(starting_point, protocol) if arguments.tune else partial(cell, dataset, model, protocol)
     settings = [
         (optimizer, batch_size, hyperparameters)
         for optimizer in optimizers(arguments)
         for batch_size in batch_sizes(arguments, dataset, scale)
-        for hyperparameters in variants(arguments, optimizer, own(optimizer, batch_size))
+        for hyperparameters in variants(arguments, optimizer, find(optimizer, batch_size).hyperparameters)
     ]
     runs = [
         RunConfig(

@@ -12,8 +12,8 @@ from rich.console import Console
 
 from adamlab import recording, records
 from adamlab.config import PROTOCOLS, RunConfig, tuning
-from adamlab.hyperparameters import OPTIMIZERS, Hyperparameters
-from experiments import cell_tables, cells, large_batch
+from adamlab.hyperparameters import Hyperparameters
+from experiments import cell_tables, large_batch
 from experiments.study import fit_devices
 
 ROOT = Path(__file__).parents[2]
@@ -39,55 +39,10 @@ def test_tables_are_the_papers():
         assert {(c.model, c.protocol.epochs, c.protocol.augment) for c in configs} == {("vgg19", 300, True)}
 
 
-def test_every_cell_has_hyperparameters_with_an_origin():
-    for protocol, batch_sizes in (
-        ("lawn-paper", (256, 4_000, 10_000)),
-        ("lawn-laptop", (50, 250)),
-        ("lawn-smoke", (50,)),
-    ):
-        for optimizer in OPTIMIZERS:
-            for batch_size in batch_sizes:
-                found = cells.cell("cifar10", "plain20", PROTOCOLS[protocol], optimizer, batch_size)
-                assert found.origin in ("paper", "literature", "tuned", "start")
-                assert found.source
-                shape = replace(PROTOCOLS[protocol], train_images=10_000, batch_size=batch_size)
-                RunConfig("cifar10", "vgg19", shape, found.hyperparameters, optimizer=optimizer)  # can be run
-
-
-def test_alpha_follows_the_square_root_rule_and_phases_keep_their_share():
-    paper = PROTOCOLS["lawn-paper"]
-    found = [cells.starting_point(paper, "sgd", size) for size in (128, 256, 512)]
-    assert [start.hyperparameters.alpha for start in found] == [0.1, 0.141, 0.2]
-    assert ["square root rule" in start.source for start in found] == [False, True, True]
-    short = cells.starting_point(replace(paper, epochs=90), "adam_lawn", 256).hyperparameters
-    assert (short.free_epochs, short.warmup_epochs) == (1.5, 3.0)
-    # An epoch at least, where that fits: of a fraction of a step nothing would be left.
-    for epochs, lengths in ((30, (1.0, 1.0)), (3, (1.0, 1.0)), (2, (0.5, 0.5))):
-        shortest = cells.starting_point(replace(paper, epochs=epochs), "adam_lawn", 256).hyperparameters
-        assert (shortest.free_epochs, shortest.warmup_epochs) == lengths
-
-
-def test_what_was_tuned_on_one_network_and_data_set_is_not_said_of_others():
-    laptop = PROTOCOLS["lawn-laptop"]
-    assert cells.cell("cifar10", "plain20", laptop, "sgd_lawn", 250).origin == "tuned"
-    for dataset, model in (("cifar100", "plain20"), ("cifar10", "vgg19")):
-        assert cells.cell(dataset, model, laptop, "sgd_lawn", 250) == cells.starting_point(laptop, "sgd_lawn", 250)
-
-
 def test_lengths_of_the_warm_up_are_varied_like_those_of_the_free_phase():
     configs = configs_of("--optimizer=adam,adam_lawn", "--batch-size=256", "--warmup-epochs=2,10", "--seeds=1")
     lengths = [(c.optimizer, c.hyperparameters.warmup_epochs) for c in configs]
     assert lengths == [("adam", 2.0), ("adam", 10.0), ("adam_lawn", 2.0), ("adam_lawn", 10.0)]
-
-
-@pytest.mark.parametrize("epochs", [3, 5, 20, 40])
-def test_batches_of_one_study_have_phases_of_one_length(epochs):
-    """Tuned or not: accuracies are compared between them."""
-    for optimizer in ("adam", "adam_lawn"):
-        laptop = replace(PROTOCOLS["lawn-laptop"], epochs=epochs)
-        found = [cells.cell("cifar10", "plain20", laptop, optimizer, size).hyperparameters for size in (50, 100, 250)]
-        assert len({(h.free_epochs, h.warmup_epochs) for h in found}) == 1
-        assert found[0].free_epochs + found[0].warmup_epochs < epochs
 
 
 def test_tuning_looks_at_training_images_that_are_not_trained_on():
