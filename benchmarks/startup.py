@@ -66,21 +66,23 @@ def start(dataset_name: str, name: str, cache: str) -> dict[str, float]:
 
 def main() -> None:
     """Starts every network that was asked for with an empty cache, then with what that start left in it."""
+    if sys.argv[1:2] == ["--child"]:
+        child(*sys.argv[2:4], float(sys.argv[4]))
+        return
+
+    from adamlab import models  # here: a start must import JAX by itself
+    from benchmarks.timing import names_of, write
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", default="plain20,resnet34", help="networks (default: %(default)s)")
+    parser.add_argument(
+        "--model", type=names_of(models.MODELS), default="plain20,resnet34", help="networks (default: %(default)s)"
+    )
     parser.add_argument("--dataset", choices=("synthetic", "cifar10"), default="synthetic", help="(default: synthetic)")
     parser.add_argument("--turns", type=int, default=3, help="starts of each kind; medians (default: %(default)s)")
     parser.add_argument("--output", type=Path, help="also write the figures to this JSON file")
-    parser.add_argument("--child", nargs=3, help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.child:
-        child(*options.child[:2], float(options.child[2]))
-        return
-
-    from benchmarks.timing import write  # here: a start must import JAX by itself
-
     results = {}
-    for name in options.model.split(","):
+    for name in options.model:
         found: dict[str, list[dict[str, float]]] = {"cold": [], "warm": []}
         for _ in range(options.turns):
             with tempfile.TemporaryDirectory() as cache:

@@ -1,5 +1,8 @@
-"""Files are written whole, by one process, by several at once, and after one that was killed."""
+"""Files are written whole, by one process, by several at once, and after a killed one; a run is one process's."""
 
+import errno
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -7,11 +10,19 @@ from pathlib import Path
 
 import pytest
 
-from adamlab.files import RecordsError, make_folder, seal, unseal, write_whole
+from adamlab.files import Held, RecordsError, hold, make_folder, seal, unseal, write_whole
 
 WRITES = "import os, pathlib, sys; from adamlab.files import write_whole; path = pathlib.Path(sys.argv[1]); "
 IS_KILLED = WRITES + "os.replace = lambda *paths: os.kill(os.getpid(), 9); write_whole(path, 'half')"
 WRITES_OFTEN = WRITES + "[write_whole(path, sys.argv[2] * 100_000) for _ in range(50)]"
+HOLDER = """
+import sys, time
+from pathlib import Path
+from adamlab.files import hold
+with hold(Path(sys.argv[1])):
+    print("held", flush=True)
+    time.sleep(60)
+"""
 
 
 def test_what_cannot_be_written_leaves_nothing_behind(tmp_path, monkeypatch):
@@ -64,3 +75,36 @@ def test_a_checksum_is_of_what_is_said_in_any_order():
     content = {"b": 1, "a": 2}
     crc = seal(content)["crc"]
     assert unseal(f'{{"crc": "{crc}", "a": 2, "b": 1}}') == content
+
+
+def test_a_run_belongs_to_one_process_until_it_ends_even_by_a_kill(tmp_path):
+    with subprocess.Popen([sys.executable, "-c", HOLDER, tmp_path], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(Held, match=rf"by process {holder.pid} on "), hold(tmp_path):
+            raise AssertionError("held twice")
+        holder.kill()
+    assert (tmp_path / "lock").exists()  # nobody was left to remove it
+    with hold(tmp_path):
+        assert (tmp_path / "lock").read_text().startswith(f"process {os.getpid()} on ")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_was_deleted_and_is_anothers_keeps_its_lock(tmp_path):
+    folder = tmp_path / "run"
+    with hold(folder):
+        shutil.rmtree(folder)
+        second = subprocess.Popen([sys.executable, "-c", HOLDER, folder], stdout=subprocess.PIPE, text=True)
+        assert second.stdout.readline() == "held\n"
+    with second:
+        with pytest.raises(Held, match=rf"by process {second.pid} on "), hold(folder):
+            raise AssertionError("held twice")
+        second.kill()
+
+
+def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch):
+    def refuse(*arguments):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with pytest.raises(RecordsError, match=r"cannot lock .*lock: No locks available"), hold(tmp_path):
+        raise AssertionError("held")

@@ -1,6 +1,5 @@
 """A run's folder: what is written is what is read, a torn line is dropped, another configuration is refused."""
 
-import errno
 import json
 import math
 import os
@@ -13,7 +12,7 @@ import pytest
 
 from adamlab import recording, records
 from adamlab.config import PROTOCOLS, RunConfig
-from adamlab.files import Held, hold, seal, unseal
+from adamlab.files import seal, unseal
 from adamlab.hyperparameters import Hyperparameters
 from adamlab.provenance import provenance
 from adamlab.records import RecordsError
@@ -162,44 +161,6 @@ def test_an_intact_record_of_another_version_is_refused_and_left_alone(folder):
     assert sorted((path.name, path.read_bytes()) for path in folder.iterdir()) == before
 
 
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        ({"protocol": replace(CONFIG.protocol, epochs=3)}, "epochs 3 here, 2 there"),
-        ({"precision": "bf16"}, "precision bf16 here, float32 there"),
-        ({"microbatch": 25}, "microbatch 25 here, None there"),
-        ({"seed": 1, "optimizer": "adam_lawn", "trace_every": 1}, None),
-        ({"model": "resnet34", "precision": "bf16"}, None),
-    ],
-)
-def test_a_study_takes_what_a_figure_may_draw_together(folder, tmp_path, change, said):
-    other = replace(CONFIG, hyperparameters=replace(CONFIG.hyperparameters, alpha=0.5), **change)
-    if said is None:
-        recording.check_comparable(tmp_path, [other], "digits")
-    else:
-        with pytest.raises(RecordsError, match=rf"digits-smoke/plain20 holds other runs \({said}\)"):
-            recording.check_comparable(tmp_path, [other], "digits")
-
-
-def test_a_study_is_of_one_version_of_its_data(folder, tmp_path):
-    recording.check_comparable(tmp_path, [CONFIG], "version 2.0.0")  # the run in `folder` does not say
-    other = replace(CONFIG, seed=1)
-    recording.open_run(records.run_folder(tmp_path, other), other, {"data": "version 1.0.0"})
-    recording.check_comparable(tmp_path, [CONFIG], "version 1.0.0")
-    with pytest.raises(RecordsError, match=r"holds other runs \(version 2.0.0 here, version 1.0.0 there\); choose"):
-        recording.check_comparable(tmp_path, [CONFIG], "version 2.0.0")
-
-
-def test_a_study_of_batch_sizes_may_cut_a_batch_and_leave_another_whole(tmp_path):
-    small = RunConfig("digits", "plain20", replace(PROTOCOLS["lawn-smoke"], batch_size=50))
-    large = replace(small, protocol=replace(small.protocol, batch_size=100), microbatch=50)
-    recording.open_run(records.run_folder(tmp_path, small), small, {})
-    recording.check_comparable(tmp_path, [large], "digits")
-    recording.check_comparable(tmp_path, [large, small], "digits")
-    with pytest.raises(RecordsError, match=r"holds other runs \(norm_group 25 here, None there\)"):
-        recording.check_comparable(tmp_path, [large, replace(small, norm_group=25)], "digits")
-
-
 @pytest.mark.parametrize("name", ["config.json", "metrics.jsonl"])
 def test_what_cannot_be_read_is_one_line(folder, name):
     (folder / name).unlink()
@@ -266,46 +227,3 @@ def test_reading_records_does_not_import_jax(folder):
     code = f"import sys, adamlab.records as r; r.load({str(folder)!r}); sys.exit('jax' in sys.modules)"
     recording.append(folder, epoch(1))
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
-
-
-HOLDER = """
-import sys, time
-from pathlib import Path
-from adamlab.files import hold
-with hold(Path(sys.argv[1])):
-    print("held", flush=True)
-    time.sleep(60)
-"""
-
-
-def test_a_run_belongs_to_one_process_until_it_ends_even_by_a_kill(tmp_path):
-    with subprocess.Popen([sys.executable, "-c", HOLDER, tmp_path], stdout=subprocess.PIPE, text=True) as holder:
-        assert holder.stdout.readline() == "held\n"
-        with pytest.raises(Held, match=rf"by process {holder.pid} on "), hold(tmp_path):
-            raise AssertionError("held twice")
-        holder.kill()
-    assert (tmp_path / "lock").exists()  # nobody was left to remove it
-    with hold(tmp_path):
-        assert (tmp_path / "lock").read_text().startswith(f"process {os.getpid()} on ")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_folder_that_was_deleted_and_is_anothers_keeps_its_lock(tmp_path):
-    folder = tmp_path / "run"
-    with hold(folder):
-        shutil.rmtree(folder)
-        second = subprocess.Popen([sys.executable, "-c", HOLDER, folder], stdout=subprocess.PIPE, text=True)
-        assert second.stdout.readline() == "held\n"
-    with second:
-        with pytest.raises(Held, match=rf"by process {second.pid} on "), hold(folder):
-            raise AssertionError("held twice")
-        second.kill()
-
-
-def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch):
-    def refuse(*arguments):
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
-
-    monkeypatch.setattr("fcntl.flock", refuse)
-    with pytest.raises(RecordsError, match=r"cannot lock .*lock: No locks available"), hold(tmp_path):
-        raise AssertionError("held")

@@ -64,3 +64,13 @@ def write(folder: Path, splits: dict[str, dict[str, tuple[bytes, int]]], shards:
     builder = Snapshots(data_dir=folder, file_format="array_record")
     builder.download_and_prepare(download_dir=folder / "downloads", download_config=config)
     return builder.data_path
+
+
+def damaged(folder):
+    """A set whose photo number 7 is cut off and number 8 is no image at all; of its test images, number 2."""
+    train, test = photos(32, seed=5), photos(5, seed=6)
+    train["photo_5_7.jpg"] = (train["photo_5_7.jpg"][0][:2000], 1)
+    train["photo_5_8.jpg"] = (b"not a JPEG", 2)
+    test["photo_6_2.jpg"] = (test["photo_6_2.jpg"][0][:500], 2)
+    write(folder, {"train": train, "test": test}, shards=2, name="damaged")
+    return train, test

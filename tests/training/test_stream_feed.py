@@ -19,7 +19,6 @@ from adamlab.training import train
 from adamlab.training.feed import StreamFeed, chunk_size, make_feed
 from adamlab.training.parallel import Devices
 from tests.data import photos
-from tests.data.test_stream import damaged
 
 PROTOCOL = Protocol("photographs", 64, 13, batch_size=16, epochs=2, image_size=32)
 AUGMENTED = replace(PROTOCOL, augment=True)
@@ -120,7 +119,7 @@ def test_workers_end_with_their_feed_and_one_that_is_killed_is_said(dataset, sho
 
 
 def test_a_left_out_image_is_named_once(tmp_path, caplog):
-    damaged(tmp_path)
+    photos.damaged(tmp_path)
     dataset = adamlab.data.load("damaged", tmp_path, workers=0, skip_corrupt=True)
     protocol = replace(AUGMENTED, train_images=32, test_images=5)
     feed = StreamFeed(dataset, config(protocol), Devices())

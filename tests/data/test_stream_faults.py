@@ -1,0 +1,115 @@
+"""Photographs that are missing, cut off or no photographs: an error by name, or left out by name."""
+
+import json
+
+import pytest
+
+import adamlab.data
+from adamlab.data import DataError
+from adamlab.data.pixels import center_crop
+from adamlab.data.stream import Source, read
+from tests.data import photos
+from tests.data.streams import SIZE, epochs, hashes, joined, plan, stored
+
+
+def test_a_corrupt_image_is_an_error_or_left_out_by_name(tmp_path):
+    train, test = photos.damaged(tmp_path)
+    strict = adamlab.data.load("damaged", tmp_path, workers=0)
+    numbers = {"train_images": 32, "batch_size": 8, "test_images": 5, "test_batch": 5}
+    with pytest.raises(
+        DataError, match=r"record \d+ of .*damaged-train.array_record-0000\d-of-00002, file name photo_5"
+    ):
+        epochs(Source(plan(strict, **numbers), 1))
+
+    lenient = adamlab.data.load("damaged", tmp_path, workers=0, skip_corrupt=True)
+    assert "left out" in lenient.note
+    ((training, evaluation),) = epochs(Source(plan(lenient, **numbers), 1))
+    skipped = {name for piece in training for name in piece["skipped"]}
+    assert len(skipped) == 2
+    assert all(any(f"file name photo_5_{n}.jpg, cannot be decoded" in name for name in skipped) for n in (7, 8))
+    # Batches stay whole: 32 images, of which the 30 that can be decoded are all there, and the next ones stand in.
+    assert [len(piece["image"]) for piece in training] == 4 * [8]
+    order = stored(lenient, tmp_path, "train")
+    broken = {train["photo_5_7.jpg"][0], train["photo_5_8.jpg"][0]}
+    expected = []
+    for place in range(32):
+        while order[place % 32][0] in broken:
+            place += 1
+        expected.append(center_crop(order[place % 32][0], SIZE))
+    assert hashes(joined(training)) == hashes(expected)
+    # A test image that cannot be decoded does not count, and nothing counts for it.
+    mask = joined(evaluation, "mask")
+    assert mask.sum() == 4
+    good = [center_crop(x, SIZE) for x, _ in stored(lenient, tmp_path, "test") if x != test["photo_6_2.jpg"][0]]
+    assert hashes(joined(evaluation)[mask]) == hashes(good)
+
+
+def test_a_worker_reports_a_corrupt_image_too(tmp_path):
+    photos.damaged(tmp_path)
+    dataset = adamlab.data.load("damaged", tmp_path, workers=1)
+    numbers = {"train_images": 32, "batch_size": 8, "test_images": 5, "test_batch": 5}
+    with pytest.raises(DataError, match=r"file name photo_5_[78].jpg, cannot be decoded"):
+        list(read(Source(plan(dataset, **numbers), 1)))
+
+
+def test_where_no_image_can_be_decoded_leaving_out_ends(tmp_path):
+    junk = {f"{number}.jpg": (b"junk", 0) for number in range(4)}
+    photos.write(tmp_path, {"train": junk, "test": junk}, shards=1, name="junk")
+    dataset = adamlab.data.load("junk", tmp_path, workers=0, skip_corrupt=True)
+    source = Source(plan(dataset, train_images=4, batch_size=4, test_images=4, test_batch=4), 1)
+    with pytest.raises(DataError, match="no training image of junk can be decoded"):
+        source[0]
+
+
+def copied(snapshots, folder):
+    target = folder / photos.NAME / "1.0.0"
+    target.mkdir(parents=True)
+    for path in (snapshots / photos.NAME / "1.0.0").iterdir():
+        (target / path.name).write_bytes(path.read_bytes())
+    return target
+
+
+def edit_info(folder, **entries):
+    path = folder / "dataset_info.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | entries))
+
+
+def test_what_is_not_there_or_not_right_is_said_in_one_line(snapshots, tmp_path):
+    def refusal(name=photos.NAME):
+        with pytest.raises(DataError) as refused:
+            adamlab.data.load(name, tmp_path)
+        assert "\n" not in str(refused.value)
+        return str(refused.value)
+
+    for part in (f"imagenet2012 is not prepared in {tmp_path}", "by hand", "docs/imagenet.md", "--data-dir"):
+        assert part in refusal("imagenet2012")
+    for part in (f"cifar01 is not prepared in {tmp_path}", "auto, cifar10, cifar100, digits, synthetic"):
+        assert part in refusal("cifar01")
+    assert "cannot be read" in refusal("../snapshots")
+
+    folder = copied(snapshots, tmp_path)
+    shard = sorted(folder.glob("*-train.array_record-*"))[1]
+    shard.rename(tmp_path / "elsewhere")
+    assert f"lacks 1 of the 3 files of train, first {shard}" in refusal()
+    (tmp_path / "elsewhere").rename(shard)
+    edit_info(folder, fileFormat="tfrecord")
+    assert "is prepared as tfrecord, not array_record" in refusal()
+    edit_info(folder, fileFormat="array_record", supervisedKeys=None)
+    assert "is no image classification set" in refusal()
+    edit_info(folder, supervisedKeys={"tuple": {"items": [{"featureKey": "image"}, {"featureKey": "label"}]}})
+    features = json.loads((folder / "features.json").read_text())
+    image = features["featuresDict"]["features"]["image"]["image"]
+    image |= {"dtype": "uint16", "encodingFormat": "png"}
+    (folder / "features.json").write_text(json.dumps(features))
+    assert "of 8 bits a channel" in refusal()
+    (folder / "dataset_info.json").write_text("{")
+    assert "cannot be read" in refusal()
+
+
+def test_a_cut_off_file_is_said_by_name(snapshots, tmp_path):
+    folder = copied(snapshots, tmp_path)
+    shard = sorted(folder.glob("*-train.array_record-*"))[0]
+    shard.write_bytes(shard.read_bytes()[: shard.stat().st_size // 2])
+    dataset = adamlab.data.load(photos.NAME, tmp_path, workers=0)
+    with pytest.raises(DataError, match=shard.name):
+        epochs(Source(plan(dataset), 1))
