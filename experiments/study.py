@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from adamlab.config import RunConfig
 from adamlab.data import Dataset
 from adamlab.data.order import largest_divisor
+from adamlab.hyperparameters import ConfigError
 from experiments.execution import Execution
 from experiments.launch import Engine, choose_engine
 from experiments.options import make_execution
@@ -36,7 +37,7 @@ def run_study(
       show: Prints the tables of these runs, and draws their figures.
 
     Raises:
-      ConfigError: Something on the command line is none of what is accepted.
+      ConfigError: Something on the command line, or in the environment of JAX, is none of what is accepted.
       DataError: The data set is missing or damaged.
       RecordsError: The results folder holds something else, or cannot be written.
     """
@@ -45,6 +46,10 @@ def run_study(
     execution.prepare()
     # Everything that can be refused is refused before the heavy imports; from here on it takes seconds.
     check(arguments)
+    try:
+        import jax  # noqa: F401
+    except ValueError as error:  # such as JAX_NUM_CPU_DEVICES=two
+        raise ConfigError(f"JAX cannot start: {error}") from None
 
     from rich.console import Console
 

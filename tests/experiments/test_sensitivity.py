@@ -250,8 +250,9 @@ def test_a_default_that_is_spelled_out_is_the_same_run():
     assert configs_of("--param=alpha", "--stem=imagenet", "--downsample=last") == configs_of("--param=alpha")
 
 
-def test_a_jax_that_cannot_start_is_one_line(tmp_path):
-    process = start(["--param=alpha", *SMALL, f"--out={tmp_path}"], env=os.environ | {"JAX_PLATFORMS": "abacus"})
+@pytest.mark.parametrize("variable", ["JAX_PLATFORMS", "JAX_NUM_CPU_DEVICES", "JAX_ENABLE_X64"])
+def test_a_jax_that_cannot_start_is_one_line(tmp_path, variable):
+    process = start(["--param=alpha", *SMALL, f"--out={tmp_path}"], env=os.environ | {variable: "abacus"})
     _, errors = process.communicate()
     assert (process.returncode, errors.count("\n")) == (2, 1)
     assert errors.startswith("error: JAX cannot start: ")
