@@ -28,7 +28,7 @@ from adamlab.data import load, synthetic
 from adamlab.data.augment import crop_and_flip
 from adamlab.data.pixels import random_box
 from adamlab.data.stream import PIECE, Plan, Source, read
-from benchmarks.timing import interleave, summary, write
+from benchmarks.timing import at_least, interleave, summary, write
 from tests.data import photos
 
 SIZE, SHAPE = 224, (500, 375)
@@ -135,14 +135,14 @@ def compare_cifar(turns: int) -> dict[str, Any]:
 def main() -> None:
     """Compares both kinds of images and prints a row per program."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--images", type=int, default=1024, help="photographs per turn (default: %(default)s)")
-    parser.add_argument("--workers", type=int, default=1, help="processes that decode (default: %(default)s)")
-    parser.add_argument("--turns", type=int, default=5, help="turns of each program (default: %(default)s)")
+    parser.add_argument(
+        "--images", type=at_least(PIECE), default=1024, help="photographs per turn (default: %(default)s)"
+    )
+    parser.add_argument("--workers", type=at_least(1), default=1, help="processes that decode (default: %(default)s)")
+    parser.add_argument("--turns", type=at_least(1), default=5, help="turns of each program (default: %(default)s)")
     parser.add_argument("--peer", choices=("torch",), help="also time this one")
     parser.add_argument("--output", type=Path, help="also write the figures to this JSON file")
     options = parser.parse_args()
-    if options.workers < 1:
-        parser.error(f"--workers must be at least 1, got {options.workers}")
     with tempfile.TemporaryDirectory() as folder:
         photographs = compare_photographs(Path(folder), options.images, options.turns, options.workers, options.peer)
     results = {"photographs": photographs, "cifar": compare_cifar(options.turns)}

@@ -26,10 +26,11 @@ from jax import lax
 from adamlab import data, models
 from adamlab.config import PROTOCOLS, RunConfig, check_division
 from adamlab.data.batches import subset
+from adamlab.hyperparameters import ConfigError
 from adamlab.training.optimizers import Recipe, traced
 from adamlab.training.parallel import AXIS, Devices, compile_training
 from adamlab.training.step import Normalisation, TrainState, make_init, make_train_step
-from benchmarks.timing import interleave, names_of, summary, write
+from benchmarks.timing import at_least, interleave, names_of, numbers_from, summary, write
 
 # Steps in one program.
 CHUNK = 5
@@ -37,7 +38,6 @@ CHUNK = 5
 
 def programs(name: str, batch_size: int, devices: Devices) -> dict[str, Callable[[], Any]]:
     """A whole step, the update alone and, on several devices, the average of the gradients alone; `CHUNK` of each."""
-    check_division(batch_size, batch_size, devices.count)
     recipe, axis = Recipe(), AXIS if devices.count > 1 else None
     step = make_train_step(
         models.create(name, 10, axis_name=axis), recipe, Normalisation((0.5,) * 3, (0.25,) * 3), axis
@@ -91,12 +91,22 @@ def main() -> None:
     parser.add_argument(
         "--model", type=names_of(models.MODELS), default="plain20,resnet34", help="networks (default: %(default)s)"
     )
-    parser.add_argument("--devices", default="1,2,4", help="numbers of them, 1 first (default: %(default)s)")
-    parser.add_argument("--batch-size", type=int, default=200, help="images per step (default: %(default)s)")
-    parser.add_argument("--turns", type=int, default=5, help="turns of each program (default: %(default)s)")
+    parser.add_argument(
+        "--devices", type=numbers_from(1), default="1,2,4", help="numbers of them, 1 first (default: %(default)s)"
+    )
+    parser.add_argument("--batch-size", type=at_least(1), default=200, help="images per step (default: %(default)s)")
+    parser.add_argument("--turns", type=at_least(1), default=5, help="turns of each program (default: %(default)s)")
     parser.add_argument("--output", type=Path, help="also write the figures to this JSON file")
     options = parser.parse_args()
-    counts = [int(count) for count in options.devices.split(",")]
+    counts = options.devices
+    if counts[0] != 1:
+        parser.error(f"--devices must begin with 1, beside which others are put, got {counts[0]}")
+    try:
+        for count in counts:
+            Devices(count)
+            check_division(options.batch_size, options.batch_size, count)
+    except ConfigError as error:
+        parser.error(str(error))
     shared, results = jax.default_backend() == "cpu", {}
     print(f"{'':10}{'devices':>8}{'ms/step':>10}{'quartiles':>20}{'update':>9}{'all-reduce':>12}{'model':>9}{'off':>7}")
     for name in options.model:

@@ -9,7 +9,6 @@ start; a net on a CPU takes other formulations of its convolutions than on a GPU
 """
 
 import argparse
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -18,15 +17,16 @@ from rich.table import Table
 
 from adamlab import models
 from adamlab.config import PROTOCOLS, RunConfig, check_division
+from adamlab.hyperparameters import ConfigError
 from adamlab.training.optimizers import Recipe, traced
 from adamlab.training.step import Normalisation, make_init, make_train_step
+from benchmarks.timing import at_least, names_of, numbers_from
 
 GIB = 2**30
 
 
 def measure(net: str, side: int, batch: int, microbatch: int) -> tuple[float, float]:
     """GiB of temporary buffers and of arguments of one compiled step of Adam-LAWN; microbatch 0 is the whole batch."""
-    check_division(batch, microbatch or batch)
     model = models.create(net, 1000 if side >= 128 else 10)
     recipe, shape = Recipe("adam_lawn", "phases"), (side, side, 3)
     config = RunConfig("none", net, PROTOCOLS["lawn-smoke"], optimizer="adam_lawn")
@@ -43,17 +43,21 @@ def measure(net: str, side: int, batch: int, microbatch: int) -> tuple[float, fl
 def main() -> None:
     """Prints one row per net and microbatch."""
     parser = argparse.ArgumentParser("python -m benchmarks.memory", description=__doc__.splitlines()[0])
-    numbers = partial(str.split, sep=",")
-    parser.add_argument("--net", type=numbers, default=["plain20", "resnet34"], metavar="NET,...")
-    parser.add_argument("--side", type=int, default=32, help="of the images, in pixels (default: 32)")
-    parser.add_argument("--batch", type=int, default=10_000, help="images per step (default: 10000)")
-    parser.add_argument("--microbatch", type=numbers, default=["0", "1000", "250"], metavar="M,...", help="0 is none")
+    parser.add_argument("--net", type=names_of(models.MODELS), default="plain20,resnet34", metavar="NET,...")
+    parser.add_argument("--side", type=at_least(1), default=32, help="of the images, in pixels (default: 32)")
+    parser.add_argument("--batch", type=at_least(1), default=10_000, help="images per step (default: 10000)")
+    parser.add_argument("--microbatch", type=numbers_from(0), default="0,1000,250", metavar="M,...", help="0 is none")
     arguments = parser.parse_args()
+    try:
+        for microbatch in arguments.microbatch:
+            check_division(arguments.batch, microbatch or arguments.batch)
+    except ConfigError as error:
+        parser.error(str(error))
     device = jax.devices()[0].device_kind
     title = f"batch {arguments.batch:,} of {arguments.side}x{arguments.side}, compiled for {device}"
     table = Table("net", "microbatch", "temporary, GiB", "state and batch, GiB", title=title)
     for net in arguments.net:
-        for microbatch in map(int, arguments.microbatch):
+        for microbatch in arguments.microbatch:
             temporary, held = measure(net, arguments.side, arguments.batch, microbatch)
             table.add_row(net, f"{microbatch or 'whole'}", f"{temporary:.2f}", f"{held:.2f}")
     Console().print(table)

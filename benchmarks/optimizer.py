@@ -31,7 +31,7 @@ from adamlab.optim.lawn import adam_lawn, lamb_lawn, lawn, sgd_lawn
 from adamlab.optim.relatives import adamp
 from adamlab.training.parallel import Devices, compile_training
 from adamlab.training.step import Normalisation, TrainState, make_train_step
-from benchmarks.timing import interleave, summary, write
+from benchmarks.timing import at_least, interleave, summary, write
 
 # Updates, or steps, in one program.
 CHUNK = 10
@@ -120,8 +120,10 @@ def report(title: str, times: dict[str, np.ndarray], num_params: int | None = No
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--model", default="resnet34", choices=models.MODELS)
-    parser.add_argument("--rounds", type=int, default=20, help="turns of each optimizer (default: %(default)s)")
-    parser.add_argument("--batch-size", type=int, help="also time whole training steps on 32x32 images, this many")
+    parser.add_argument("--rounds", type=at_least(1), default=20, help="turns of each optimizer (default: %(default)s)")
+    parser.add_argument(
+        "--batch-size", type=at_least(1), help="also time whole training steps on 32x32 images, this many"
+    )
     parser.add_argument("--output", type=Path, help="also write the figures to this JSON file")
     options = parser.parse_args()
 

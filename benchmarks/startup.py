@@ -71,14 +71,16 @@ def main() -> None:
         return
 
     from adamlab import models  # here: a start must import JAX by itself
-    from benchmarks.timing import names_of, write
+    from benchmarks.timing import at_least, names_of, write
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
         "--model", type=names_of(models.MODELS), default="plain20,resnet34", help="networks (default: %(default)s)"
     )
     parser.add_argument("--dataset", choices=("synthetic", "cifar10"), default="synthetic", help="(default: synthetic)")
-    parser.add_argument("--turns", type=int, default=3, help="starts of each kind; medians (default: %(default)s)")
+    parser.add_argument(
+        "--turns", type=at_least(1), default=3, help="starts of each kind; medians (default: %(default)s)"
+    )
     parser.add_argument("--output", type=Path, help="also write the figures to this JSON file")
     options = parser.parse_args()
     results = {}

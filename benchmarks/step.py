@@ -32,7 +32,7 @@ from adamlab.training.feed import MAX_CHUNK
 from adamlab.training.optimizers import Recipe, traced
 from adamlab.training.parallel import Devices, compile_training
 from adamlab.training.step import Normalisation, make_init, make_train_step
-from benchmarks.timing import interleave, matmul_flops, names_of, require_torch, summary, write
+from benchmarks.timing import at_least, interleave, matmul_flops, names_of, require_torch, summary, write
 
 CHUNK = MAX_CHUNK  # steps per turn, as many as a study's call has: each call takes its memory anew
 
@@ -192,7 +192,7 @@ def step_parser(description: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     nets = f"of {','.join(NETS)} (default: %(default)s)"
     parser.add_argument("--model", type=names_of(NETS), default="plain20,resnet34", help=nets)
-    parser.add_argument("--batch-size", type=int, default=100, help="images per step (default: %(default)s)")
+    parser.add_argument("--batch-size", type=at_least(1), default=100, help="images per step (default: %(default)s)")
     parser.add_argument("--precision", choices=tuple(DTYPES), default="float32", help="(default: %(default)s)")
     parser.add_argument("--output", type=Path, help="also write the figures to this JSON file")
     return parser
@@ -202,7 +202,7 @@ def main() -> None:
     """Compares every network that was asked for."""
     parser = step_parser(__doc__)
     parser.add_argument("--peer", help="also time this one: torch, or another checkout's folder")
-    parser.add_argument("--turns", type=int, default=5, help="turns of each program (default: %(default)s)")
+    parser.add_argument("--turns", type=at_least(1), default=5, help="turns of each program (default: %(default)s)")
     options = parser.parse_args()
     if options.peer == "torch":
         require_torch(parser)

@@ -35,7 +35,8 @@ from adamlab.training.optimizers import Recipe, traced
 from adamlab.training.parallel import Devices, compile_training
 from adamlab.training.step import Normalisation, make_init, make_train_step
 from benchmarks.step import CHUNK
-from benchmarks.timing import interleave, names_of, require_torch, summary, write
+from benchmarks.timing import at_least, interleave, names_of, require_torch, summary, write
+from experiments.sensitivity import MODELS as STUDIED
 
 BATCH = 100
 
@@ -77,19 +78,20 @@ def study(name: str, processes: int, cache: str, arguments: list[str]) -> float:
     environment.pop("JAX_COMPILATION_CACHE_DIR", None)
     with tempfile.TemporaryDirectory() as out, ThreadPoolExecutor() as pool:
         command = [sys.executable, "-m", "experiments.sensitivity", "--param=alpha", f"--model={name}", f"--out={out}"]
-        run = lambda _: subprocess.run([*command, *arguments], env=environment, check=True, capture_output=True)  # noqa: E731
+        run = lambda _: subprocess.run([*command, *arguments], env=environment, check=True, stdout=subprocess.DEVNULL)  # noqa: E731
         start = time.perf_counter()
         list(pool.map(run, range(processes)))
         return time.perf_counter() - start
 
 
 def torch_study(name: str, dataset: data.Dataset, protocol: Any) -> float:
-    """Seconds of the same study in PyTorch, from the first import on."""
-    start = time.perf_counter()
+    """Seconds of the same study in PyTorch, from the first import on: each network's, as if it were the first."""
     import torch
 
     from benchmarks import torch_nets
 
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-c", "import torch"], check=True)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     mean, std = (torch.tensor(moments, device=device).reshape(1, 3, 1, 1) for moments in (dataset.mean, dataset.std))
     train, test = subset(dataset.train, protocol.train_images), evaluation_images(dataset, protocol)
@@ -145,20 +147,26 @@ def main() -> None:
     parser.add_argument(
         "--model", type=names_of(models.MODELS), default="plain20,resnet34", help="networks (default: %(default)s)"
     )
-    parser.add_argument("--settings", type=int, default=4, metavar="K", help="(default: %(default)s)")
-    parser.add_argument("--turns", type=int, default=5, help="turns of each way (default: %(default)s)")
+    parser.add_argument("--settings", type=at_least(1), default=4, metavar="K", help="(default: %(default)s)")
+    parser.add_argument("--turns", type=at_least(1), default=5, help="turns of each way (default: %(default)s)")
     parser.add_argument("--study", action="store_true", help="time the whole alpha study instead")
     parser.add_argument("--dataset", default="cifar10", help="of the study (default: %(default)s)")
-    parser.add_argument("--protocol", default="laptop", help="of the study (default: %(default)s)")
+    parser.add_argument(
+        "--protocol", choices=("paper", "laptop", "smoke"), default="laptop", help="of the study (default: %(default)s)"
+    )
     parser.add_argument("--peer", choices=("torch",), help="also time the same study in this one")
     parser.add_argument("--output", type=Path, help="also write the figures to this JSON file")
     options = parser.parse_args()
     names = options.model
     if options.peer:
         require_torch(parser)
+        if not options.study:
+            parser.error(f"--peer={options.peer} is for --study")
         if options.dataset != "cifar10":  # the peer has three channels and ten classes
             parser.error(f"--peer={options.peer} is for --dataset=cifar10, got {options.dataset}")
     if options.study:
+        if other := sorted(set(names) - set(STUDIED)):
+            parser.error(f"--study is of {' and '.join(STUDIED)}, got {', '.join(other)}")
         write(options.output, {"study_seconds": compare_studies(names, options)})
         return
     results = {}

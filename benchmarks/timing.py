@@ -30,6 +30,26 @@ def names_of(choices: Collection[str]) -> Callable[[str], list[str]]:
     return names
 
 
+def at_least(least: int) -> Callable[[str], int]:
+    """The type of an option that is a whole number, this one or a larger one."""
+
+    def number(text: str) -> int:
+        if int(text) < least:
+            raise argparse.ArgumentTypeError(f"must be at least {least}, got {text}")
+        return int(text)
+
+    return number
+
+
+def numbers_from(least: int) -> Callable[[str], list[int]]:
+    """The type of an option that is a list of such numbers, separated by commas."""
+
+    def numbers(text: str) -> list[int]:
+        return [at_least(least)(part) for part in text.split(",")]
+
+    return numbers
+
+
 def interleave(programs: dict[str, Callable[[], Any]], turns: int) -> dict[str, np.ndarray]:
     """Seconds of each program in each turn. The first turn, which compiles and warms up, is not counted.
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from math import sqrt
 from pathlib import Path
 from statistics import mean, stdev
+from typing import NamedTuple
 
 from rich.console import Console
 from rich.table import Table
@@ -18,8 +19,15 @@ from experiments.cells import PAPER, cell
 from plots.cells import final, quality
 from plots.studies import span
 
-# A line of a table: an optimizer and the hyperparameters that a study may vary within a cell.
-Line = tuple[str, float, float]
+# What a study may vary within a cell, besides alpha in tuning, in a table's words.
+VARIED = {"free_epochs": "E_free", "weight_decay": "weight decay", "warmup_epochs": "warm-up"}
+
+
+class Line(NamedTuple):
+    """A line of a table: an optimizer, and its numbers of `VARIED`."""
+
+    optimizer: str
+    numbers: tuple[float, ...]
 
 
 def print_cells(console: Console, out: Path, configs: Sequence[RunConfig]) -> None:
@@ -60,7 +68,8 @@ def print_tuning(console: Console, out: Path, configs: Sequence[RunConfig]) -> N
         table = Table(title=title, title_justify="left", title_style="bold")
         for name in ("setting", "accuracy", "loss", "training loss"):
             table.add_column(name, justify="left" if name == "setting" else "right")
-        varied = [name for name in OPTIMIZERS[optimizer].names if len({getattr(h, name) for h in settings}) > 1]
+        names = (*OPTIMIZERS[optimizer].names, "warmup_epochs")
+        varied = [name for name in names if len({getattr(h, name) for h in settings}) > 1]
         ranked = sorted(settings.items(), key=lambda setting: quality(setting[1]), reverse=True)
         for hyperparameters, runs in ranked:
             words = [f"{name} {getattr(hyperparameters, name):g}" for name in varied or ["alpha"]]
@@ -78,7 +87,7 @@ def print_tuning(console: Console, out: Path, configs: Sequence[RunConfig]) -> N
 def _read_cells(out: Path, configs: Sequence[RunConfig]) -> dict[tuple[Line, int], list[Run]]:
     cells = defaultdict(list)
     for config in configs:
-        line = (config.optimizer, config.hyperparameters.free_epochs, config.hyperparameters.weight_decay)
+        line = Line(config.optimizer, tuple(getattr(config.hyperparameters, name) for name in VARIED))
         if run := find_run(run_folder(out, config), config):
             cells[line, config.protocol.batch_size].append(run)
     return dict(cells)
@@ -86,12 +95,13 @@ def _read_cells(out: Path, configs: Sequence[RunConfig]) -> dict[tuple[Line, int
 
 def _label(line: Line, lines: list[Line]) -> str:
     """The optimizer, and what tells this line from its others."""
-    optimizer, free_epochs, weight_decay = line
-    others = [other for other in lines if other[0] == optimizer]
-    words = [OPTIMIZERS[optimizer].title]
-    words += [f"E_free {free_epochs:g}"] if len({other[1] for other in others}) > 1 else []
-    words += [f"weight decay {weight_decay:g}"] if len({other[2] for other in others}) > 1 else []
-    return ", ".join(words)
+    columns = zip(*(other.numbers for other in lines if other.optimizer == line.optimizer), strict=True)
+    words = [
+        f"{word} {number:g}"
+        for word, number, column in zip(VARIED.values(), line.numbers, columns, strict=True)
+        if len(set(column)) > 1
+    ]
+    return ", ".join([OPTIMIZERS[line.optimizer].title, *words])
 
 
 def _cell_text(runs: list[Run], dataset: str) -> str:

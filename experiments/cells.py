@@ -5,6 +5,7 @@ is not at hand). So every number here says where it is from; `python -m experime
 better ones, which are then entered in `TUNED`.
 """
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -71,13 +72,17 @@ _PHOTOGRAPHS = {
     ),
 }
 
-# On a laptop these have no weight decay, so that an optimizer differs from its LAWN variant in the constraint and, as
-# in the paper, in the schedule: two phases, and three.
+# On a laptop they have no weight decay, so that an optimizer differs from its LAWN variant in the constraint and, as in
+# the paper, in the schedule: two phases, and three. AdamW without any would be Adam.
 _LAPTOP, _LAPTOP_SGD = {"alpha": 3e-3, "warmup_epochs": 2.0}, {"alpha": 6e-2, "warmup_epochs": 2.0}
 _AT_50 = {
     "adam": Cell(Hyperparameters(**_LAPTOP), "start", "not tuned"),
     "adam_lawn": Cell(Hyperparameters(free_epochs=2.0, **_LAPTOP), "start", "not tuned"),
     "adamp": Cell(Hyperparameters(**_LAPTOP), "start", "not tuned"),
+    "adamw": Cell(Hyperparameters(weight_decay=1e-2, **_LAPTOP), "start", "not tuned"),
+    "lamb_lawn": Cell(
+        Hyperparameters(alpha=4e-3, epsilon=1e-6, free_epochs=2.0, warmup_epochs=2.0), "start", "not tuned"
+    ),
     "sgd": Cell(Hyperparameters(**_LAPTOP_SGD), "start", "not tuned"),
     "sgd_lawn": Cell(Hyperparameters(free_epochs=2.0, **_LAPTOP_SGD), "start", "not tuned"),
 }
@@ -104,7 +109,7 @@ TUNED: dict[tuple[str, str, str], dict[tuple[str, int], Cell]] = {
 
 
 def cell(dataset: str, model: str, protocol: Protocol, optimizer: str, batch_size: int) -> Cell:
-    """What a cell is trained with: what tuning found on this data set and network, if its phases fit, else its start.
+    """What a cell is trained with: what tuning found on this data set and network, if the phases fit, else its start.
 
     Args:
       dataset: As in `RunConfig`.
@@ -113,9 +118,9 @@ def cell(dataset: str, model: str, protocol: Protocol, optimizer: str, batch_siz
       optimizer: A name in `OPTIMIZERS`.
       batch_size: Images per step.
     """
-    tuned = TUNED.get((protocol.name, dataset, model), {}).get((optimizer, batch_size))
-    if tuned and tuned.hyperparameters.free_epochs + tuned.hyperparameters.warmup_epochs < protocol.epochs:
-        return tuned
+    tuned = TUNED.get((protocol.name, dataset, model), {})
+    if (optimizer, batch_size) in tuned and sum(_longest(tuned.values()).values()) < protocol.epochs:
+        return tuned[optimizer, batch_size]
     return starting_point(protocol, optimizer, batch_size)
 
 
@@ -132,25 +137,26 @@ def starting_point(protocol: Protocol, optimizer: str, batch_size: int) -> Cell:
     0.004
     """
     is_sgd, rule, power = optimizer in ("sgd", "sgd_lawn"), "square root", 0.5
-    if protocol.name == "lawn-laptop" and optimizer in _AT_50:
-        start, usual_batch, share = _AT_50[optimizer], 50, 1.0
+    if protocol.name == "lawn-laptop":
+        starts, usual_batch, share = _AT_50, 50, 1.0
     elif protocol.image_size is not None:
-        start, usual_batch, share = _PHOTOGRAPHS[optimizer], 256, protocol.epochs / 90
+        starts, usual_batch, share = _PHOTOGRAPHS, 256, protocol.epochs / 90
         if is_sgd:
             rule, power = "linear", 1.0
     else:
-        start, usual_batch, share = _CIFAR[optimizer], 128 if is_sgd else 256, protocol.epochs / 300
+        starts, usual_batch, share = _CIFAR, 128 if is_sgd else 256, protocol.epochs / 300
+    start = starts[optimizer]
     h = start.hyperparameters
     alpha = float(f"{h.alpha * (batch_size / usual_batch) ** power:.3g}")
     source = start.source if batch_size == usual_batch else f"{start.source}; alpha by the {rule} rule"
-    return Cell(replace(h, alpha=alpha, **_phases(h, protocol.epochs, share)), start.origin, source)
+    lengths = {name: max(1.0, round(length * share, 3)) for name, length in _longest(starts.values()).items()}
+    if sum(lengths.values()) >= protocol.epochs:  # of so short a training a quarter each
+        lengths = dict.fromkeys(lengths, protocol.epochs / 4)
+    phases = {name: length if getattr(h, name) else 0.0 for name, length in lengths.items()}
+    return Cell(replace(h, alpha=alpha, **phases), start.origin, source)
 
 
-def _phases(h: Hyperparameters, epochs: int, share: float) -> dict[str, float]:
-    """The lengths of the phases in epochs."""
-    usual = {"free_epochs": h.free_epochs, "warmup_epochs": h.warmup_epochs}
-    whole = {name: max(1.0, round(length * share, 3)) if length else 0.0 for name, length in usual.items()}
-    if sum(whole.values()) < epochs:
-        return whole
-    # Of so short a training a quarter each.
-    return {name: epochs / 4 if length else 0.0 for name, length in usual.items()}
+def _longest(cells: Collection[Cell]) -> dict[str, float]:
+    """The phases of the cell that has most: an optimizer has the warm-up of its LAWN variant, so both must fit."""
+    names = ("free_epochs", "warmup_epochs")
+    return {name: max(getattr(cell.hyperparameters, name) for cell in cells) for name in names}

@@ -55,6 +55,8 @@ def print_table(console: "Console", claims: "tuple[Claim, ...]", judgements: "li
 
 def print_claim(console: "Console", claim: "Claim", judgements: "list[Judgement]") -> None:
     """The claim, its rule and, for each study, every number with the runs that it is from."""
+    from rich.markup import escape
+
     from adamlab.claims import PAPERS
     from adamlab.claims.words import by_seed, describe
 
@@ -67,7 +69,7 @@ def print_claim(console: "Console", claim: "Claim", judgements: "list[Judgement]
         )
     for judgement in judgements:
         study, verdict = judgement.study, judgement.verdict
-        console.print(f"\n[bold]{study.name}[/], {study.scope}: [{STYLES[verdict]}]{verdict}[/]")
+        console.print(f"\n[bold]{escape(study.name)}[/], {escape(study.scope)}: [{STYLES[verdict]}]{verdict}[/]")
         counted = sum(bool(number.samples) for number in judgement.numbers)
         for number in judgement.numbers:
             console.print(f"  {number.state(counted)}: {describe(number)}", markup=False)

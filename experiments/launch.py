@@ -240,4 +240,7 @@ def _parse_slurm(text: str) -> dict[str, Any]:
             raise ConfigError(f"--slurm: {name} must be at least {least}, got {value}")
         if not value:
             raise ConfigError(f"--slurm: {name} must be a name, got none")
+    minutes, delay = parameters.get("timeout_min"), parameters.get("signal_delay_s", 90)  # which is submitit's
+    if minutes is not None and 60 * minutes <= delay:  # a job would be told to stop as it starts
+        raise ConfigError(f"--slurm: timeout_min must be longer than signal_delay_s, {delay} seconds, got {minutes}")
     return parameters

@@ -13,6 +13,9 @@ from adamlab.hyperparameters import ConfigError, choose
 from experiments.execution import Execution
 from experiments.launch import LAUNCHERS, SLURM_PARAMETERS
 
+# Of which a study makes a list: a typing error must not make it endless.
+MAX_SEEDS = 1_000
+
 
 def add_common_options(parser: Parser, seeds: str = "1") -> None:
     """Adds the options that every study has.
@@ -163,11 +166,11 @@ def seeds(arguments: argparse.Namespace, default: int = 1) -> range:
     """The seeds that were asked for.
 
     Raises:
-      ConfigError: Their number is below 1.
+      ConfigError: Their number is below 1, or more than anybody trains.
     """
     count = default if arguments.seeds is None else arguments.seeds
-    if count < 1:
-        raise ConfigError(f"--seeds must be at least 1, got {count}")
+    if not 1 <= count <= MAX_SEEDS:
+        raise ConfigError(f"--seeds must be from 1 to {MAX_SEEDS}, got {count}")
     return range(count)
 
 

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from adamlab.analysis.intervals import bootstrap
 from adamlab.analysis.sensitivity import tuning_dependence
 from adamlab.claims.measures import accuracy
 from adamlab.hyperparameters import OPTIMIZERS
-from adamlab.records import Run
+from adamlab.records import RecordsError, Run
 from plots.ranking import COLUMNS, METRICS, Curve, curves, index_rows, left_out
 from plots.studies import find_studies
 
@@ -20,10 +21,16 @@ def print_report(console: Console, results: Path) -> None:
     """Prints the indices of every study below `results`, with 95 % intervals over seeds: `plots.ranking.INDICES`.
 
     Raises:
-      RecordsError: There is no run, or a run is damaged.
+      RecordsError: There is no run of such a study, or a run is damaged.
     """
-    for study, runs in find_studies(results).items():
-        console.print(f"[bold]{study if study.name else results.name}[/]: losses of the last epoch, in nats")
+    found = find_studies(results)
+    studies = {study: runs for study, runs in found.items() if runs[0].config.protocol.schedule == "constant"}
+    if not studies:
+        raise RecordsError(f"no sensitivity study below {results}: what is there is of experiments.large_batch")
+    for study, runs in studies.items():
+        console.print(
+            f"[bold]{escape(str(study if study.name else results.name))}[/]: losses of the last epoch, in nats"
+        )
         models = sorted({run.config.model for run in runs})
         for optimizer in (name for name in OPTIMIZERS if any(run.config.optimizer == name for run in runs)):
             for metric in METRICS:
@@ -72,7 +79,7 @@ def _print_dependence(console: Console, runs: list[Run], models: list[str], opti
     rows = [accuracies[model][key] for model in models for key in first]
     loss = tuning_dependence(np.reshape([row.mean() for row in rows], (len(models), -1)))
     interval = ""
-    if len({len(row) for row in rows}) == 1:  # else a seed cannot be drawn with all its accuracies
+    if len({key[3:] for key in first}) == 1:  # else a seed cannot be drawn with all its accuracies
         low, high = bootstrap(lambda drawn: tuning_dependence(drawn.mean(axis=1).reshape(len(models), -1)), rows)
         interval = "" if math.isnan(low) else f" [{low:.1f}, {high:.1f}]"
     console.print(

@@ -78,7 +78,11 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     )
     add("--report", action="store_true", help="train nothing: print the sensitivity indices of the records in --out")
     add_common_options(parser)
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    given = [name for name, value in vars(arguments).items() if value != parser.get_default(name)]
+    if arguments.report and (other := sorted(set(given) - {"report", "out"})):
+        parser.error(f"--report is of all that is recorded in --out, the only option that it takes; got --{other[0]}")
+    return arguments
 
 
 def make_grid(arguments: argparse.Namespace, protocol: Protocol) -> Grid:

@@ -41,8 +41,8 @@ def print_tables(
 def make_table(model: str, optimizer: str, parameter: str, rows: dict[float, list[Run]]) -> Table:
     """One row per value of the parameter, from the runs (one per seed) with that value.
 
-    Of a value with a run that diverged, or that another process is still at, this is said; its numbers are those of the
-    runs that finished, and it is never the best.
+    Of a value with a run that diverged, or that another process is still at or has only just begun, this is said; its
+    numbers are those of the runs that finished, and it is never the best.
     """
     seeds = max(len(runs) for runs in rows.values())
     spread = f", mean ± standard deviation of {seeds} seeds" if seeds > 1 else ""
@@ -54,7 +54,7 @@ def make_table(model: str, optimizer: str, parameter: str, rows: dict[float, lis
         table.add_column(title, justify="right")
     table.add_column("")
 
-    whole = {value: runs for value, runs in rows.items() if runs and not _others(runs)}
+    whole = {value: runs for value, runs in rows.items() if len(runs) == seeds and not _others(runs)}
     means = {metric: {value: mean(_last(runs, metric)) for value, runs in whole.items()} for metric, *_ in METRICS}
     for value, runs in rows.items():
         cells = []
@@ -63,6 +63,7 @@ def make_table(model: str, optimizer: str, parameter: str, rows: dict[float, lis
             cells.append(_cell(_last(runs, metric), text, best))
         notes = ["default"] if value == getattr(OPTIMIZERS[optimizer].defaults, parameter) else []
         notes += [f"{ending} ({count} of {len(runs)})" for ending, count in _others(runs).items()]
+        notes += [f"{len(runs)} of {seeds} seeds"] if len(runs) < seeds else []
         table.add_row(f"{value:g}", *cells, ", ".join(notes))
     table.caption, table.caption_justify = "* best of the column", "left"
     return table

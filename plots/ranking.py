@@ -249,9 +249,11 @@ def _draw(axes, optimizers: dict[str, dict[str, Curve]]) -> None:
             continue
         y, x, low, high = np.array(points, np.float64).T
         y += 0.16 * ((len(optimizers) - 1) / 2 - place)
-        errors = np.clip([x - low, high - x], 0, None)
         look = style.OPTIMIZER_STYLES[name] | {"linestyle": ""}
-        axes.errorbar(x, y, xerr=errors, capsize=2.5, elinewidth=1, capthick=1, label=name, **look)
+        axes.plot(x, y, label=name, **look)
+        # About its own middle: resampling may leave a cost near 0 outside of its interval.
+        bars = {"fmt": "none", "ecolor": look["color"], "capsize": 2.5, "elinewidth": 1, "capthick": 1}
+        axes.errorbar((low + high) / 2, y, xerr=(high - low) / 2, **bars)
     axes.set_yticks(range(len(order)), [SYMBOLS[parameter] for parameter in order])
     axes.set_ylim(-0.6, len(order) - 0.4)
     axes.set_xlim(left=0)

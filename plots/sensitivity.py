@@ -13,7 +13,7 @@ Where several hyperparameters were varied, they are ranked by how much they matt
 Source: Madan and Wu, "Hyperparameter Sensitivity Analysis for Adam Optimization on Deep CNNs".
 """
 
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,7 +21,7 @@ from adamlab.command import Parser, path, run_main
 from adamlab.hyperparameters import MAGNITUDE, OPTIMIZERS
 from adamlab.records import RecordsError, Run
 from plots.panels import SYMBOLS, group, lawn_notes, select
-from plots.studies import draw_studies, heading
+from plots.studies import draw_studies, heading, setting
 
 # matplotlib is imported where it is needed: --help does not wait for it.
 if TYPE_CHECKING:
@@ -79,6 +79,8 @@ def compose_all(runs: list[Run]) -> "dict[str, Figure]":
     from plots.comparison import compose_comparison
     from plots.ranking import compose_ranking
 
+    if runs[0].config.protocol.schedule != "constant":
+        return {}  # a study of batch sizes, which these figures would take for one
     studied = [name for name in OPTIMIZERS if any(run.config.optimizer == name for run in runs)]
     figures = {
         kind.name + ("" if optimizer == "adam" else f"-{optimizer}"): compose(runs, kind, optimizer)
@@ -135,7 +137,7 @@ def _heading(runs: list[Run], kind: Kind) -> list[tuple[str, dict[str, Any]]]:
 
     metric, seeds = style.METRICS[kind.metric], {run.config.seed for run in runs}
     outcomes = Counter(run.ending for run in runs)
-    notes = ["line: mean of seeds, band: smallest to largest"] if len(seeds) > 1 else []
+    notes = [f"line: mean of {_averaged(runs)}, band: smallest to largest"] if len(seeds) > 1 else []
     notes += [r"$\times$: diverged"] if outcomes["diverged"] else []
     notes += [f"arrows at the upper edge: above {metric.ceiling}"] if curves.exceeds_axis(runs, kind.metric) else []
     notes += [f"{outcomes['unfinished']} of {len(runs)} runs unfinished"] if outcomes["unfinished"] else []
@@ -144,6 +146,14 @@ def _heading(runs: list[Run], kind: Kind) -> list[tuple[str, dict[str, Any]]]:
     optimizer = OPTIMIZERS[runs[0].config.optimizer].title
     title = f"{metric.label.capitalize()} when one of {optimizer}'s hyperparameters {change}"
     return heading(title, runs, notes, {"cifar10": "CIFAR-10"})
+
+
+def _averaged(runs: list[Run]) -> str:
+    """What a point of a line is the mean of: where a setting's seeds stop one by one, of fewer and fewer."""
+    lengths = defaultdict(set)
+    for run in runs:
+        lengths[setting(run)].add(len(run.epochs))
+    return "the seeds that got so far" if any(len(each) > 1 for each in lengths.values()) else "seeds"
 
 
 def draw(results: Path, out: Path | None = None) -> list[Path]:

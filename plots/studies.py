@@ -118,6 +118,7 @@ def heading(
         f"{span((p.epochs for p in protocols), 'epoch')}, {span(seeds, 'seed')}"
     )
     said = ["tuning study: no test image was seen"] if config.protocol.evaluate_on == "validation" else []
+    said += ["BatchNorm over parts of a batch"] if any(r.config.microbatch or r.config.norm_group for r in runs) else []
     said += [VARIANTS[choice] for choice in VARIANTS if any(getattr(r.config, choice[0]) == choice[1] for r in runs)]
     look, width = (style.DETAIL, 145) if config.dataset in datasets else (style.WARNING, 110)  # characters of a line
     return [

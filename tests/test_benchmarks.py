@@ -12,7 +12,8 @@ import pytest
 from adamlab import models
 from adamlab.models.plain import Plain
 from adamlab.training.parallel import Devices
-from benchmarks import devices, optimizer, profile, step, sweep
+from benchmarks import data as data_benchmark
+from benchmarks import devices, memory, optimizer, profile, step, sweep
 from benchmarks.timing import interleave, summary
 from tests.training import small
 
@@ -56,6 +57,28 @@ def test_bad_input_is_refused(argument, answer, monkeypatch, capsys):
     monkeypatch.setattr("sys.argv", ["step", argument])
     with pytest.raises(SystemExit) as stop:
         step.main()
+    assert stop.value.code == 2
+    assert answer in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "answer"),
+    [
+        (step, ["--turns=0"], "--turns: must be at least 1, got 0"),
+        (data_benchmark, ["--images=10"], "--images: must be at least 32, got 10"),
+        (devices, ["--devices=2,4"], "--devices must begin with 1, beside which others are put, got 2"),
+        (devices, ["--devices=1,99"], "--devices must be from 1 to 4"),
+        (devices, ["--devices=1,3"], "batch_size must be a multiple of the 3 devices"),
+        (memory, ["--net=foo"], "--net: unknown 'foo'; there is plain20, resnet34"),
+        (memory, ["--microbatch=7"], "microbatch must divide the batch of 10000, such as 5 or 8, got 7"),
+        (sweep, ["--study", "--model=vgg19"], "--study is of plain20 and resnet34, got vgg19"),
+        (sweep, ["--study", "--protocol=long"], "invalid choice: 'long'"),
+    ],
+)
+def test_what_cannot_be_measured_is_refused(command, arguments, answer, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["benchmark", *arguments])
+    with pytest.raises(SystemExit) as stop:
+        command.main()
     assert stop.value.code == 2
     assert answer in capsys.readouterr().err
 

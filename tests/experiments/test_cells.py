@@ -44,11 +44,13 @@ def test_what_was_tuned_on_one_network_and_data_set_is_not_said_of_others():
         assert cells.cell(dataset, model, laptop, "sgd_lawn", 250) == cells.starting_point(laptop, "sgd_lawn", 250)
 
 
-@pytest.mark.parametrize("epochs", [3, 5, 20, 40])
+@pytest.mark.parametrize("epochs", [3, 4, 5, 20, 40])
 def test_batches_of_one_study_have_phases_of_one_length(epochs):
-    """Tuned or not: accuracies are compared between them."""
-    for optimizer in ("adam", "adam_lawn"):
-        laptop = replace(PROTOCOLS["lawn-laptop"], epochs=epochs)
+    """Tuned or not, and the optimizers one warm-up: accuracies are compared between them."""
+    laptop, warmups = replace(PROTOCOLS["lawn-laptop"], epochs=epochs), set()
+    for optimizer in OPTIMIZERS:
         found = [cells.cell("cifar10", "plain20", laptop, optimizer, size).hyperparameters for size in (50, 100, 250)]
         assert len({(h.free_epochs, h.warmup_epochs) for h in found}) == 1
         assert found[0].free_epochs + found[0].warmup_epochs < epochs
+        warmups.add(found[0].warmup_epochs)
+    assert len(warmups) == 1

@@ -191,6 +191,18 @@ def test_tuning_with_seeds_ranks_settings_not_runs(tmp_path):
     assert rows == [["alpha 0.003", "40.00%"], ["alpha 0.01, 1 diverged", "70.00%"], ["alpha 0.001", "30.00%"]]
 
 
+def test_settings_that_differ_in_their_warm_up_are_told_apart(tmp_path):
+    configs = configs_of("--optimizer=adam", "--batch-size=256", "--warmup-epochs=2,10", "--seeds=2")
+    for config, accuracy in zip(configs, (0.9, 0.9, 0.5, 0.5), strict=True):
+        write_run(tmp_path, config, [accuracy])
+    table = printed(cell_tables.print_cells, tmp_path, configs)
+    for line in ("Adam, warm-up 2 │ 90.00 ± 0.00 (2)", "Adam, warm-up 10 │ 50.00 ± 0.00 (2)"):
+        assert line in " ".join(table.split())
+    found = printed(cell_tables.print_tuning, tmp_path, configs)
+    rows = [[cell.strip() for cell in line.split("│")[1:3]] for line in found.splitlines() if line.startswith("│")]
+    assert rows == [["warmup_epochs 2", "90.00%"], ["warmup_epochs 10", "50.00%"]]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -220,7 +232,8 @@ def test_tuning_with_seeds_ranks_settings_not_runs(tmp_path):
             "free_epochs + warmup_epochs must be less than the 3 epochs, got 3.0 + 1.0",
         ),
         ([*SMALL, "--batch-size=500"], "batch_size must be at most the number of training images, 200, got 500"),
-        (["--seeds=0"], "--seeds must be at least 1, got 0"),
+        (["--seeds=0"], "--seeds must be from 1 to 1000, got 0"),
+        (["--seeds=1001"], "--seeds must be from 1 to 1000, got 1001"),
         (["--microbatch=0"], "microbatch must be at least 1, got 0"),
         (
             ["--batch-size=256", "--microbatch=100"],

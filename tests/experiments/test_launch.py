@@ -194,6 +194,10 @@ def test_slurm_gets_an_array_with_what_was_asked_for(sbatch, tmp_path):
         (["--launcher=slurm", "--slurm=timeout=9"], "must be one of partition, account, qos"),
         (["--launcher=slurm", "--slurm=timeout_min=long"], "timeout_min must be a whole number, got 'long'"),
         (["--launcher=slurm", "--slurm=timeout_min=0"], "--slurm: timeout_min must be at least 1, got 0"),
+        (
+            ["--launcher=slurm", "--slurm=timeout_min=1"],
+            "must be longer than signal_delay_s, 90 seconds, got 1",
+        ),
         (["--launcher=slurm", "--slurm=timeout_min=9,gpus_per_node=-1"], "gpus_per_node must be at least 0, got -1"),
         (["--launcher=slurm", "--slurm=timeout_min=9,partition="], "partition must be a name, got none"),
         (["--launcher=slurm", "--slurm=timeout_min=9,cluster=pbs"], "cluster must be one of slurm, local, got 'pbs'"),

@@ -1,14 +1,21 @@
 """Sensitivity indices of records, on the command line."""
 
 import io
+import re
 
+import pytest
 from rich.console import Console
 
 from adamlab import records
+from adamlab.claims import CLAIMS, judge
+from experiments.claims import print_claim
 from experiments.report import print_report
+from plots.sensitivity import compose_all
+from plots.studies import gather
 from tests.experiments.processes import finish
 from tests.faults.study import recorded
-from tests.plots.curves import write_run
+from tests.plots import cells
+from tests.plots.curves import ADAM, write_grid, write_run
 
 
 def test_the_report_reads_records_and_trains_nothing(study):
@@ -49,5 +56,46 @@ def test_what_one_setting_for_both_networks_costs_is_said_of_networks_trained_al
         for alpha, accuracy in ((1e-4, 0.5), (1e-3, 0.6)):
             write_run(tmp_path, (10 * accuracy,), model=model, alpha=alpha, seed=1)
     assert "each costs 0.0 [0.0, 5.0] points" in said()
+    # Of other seeds at another value there is no seed to draw with all its accuracies.
+    for model in ("plain20", "resnet34"):
+        for beta1 in (0.5, 0.9):
+            write_run(tmp_path, (4.0,), model=model, beta1=beta1, seed=1)
+            write_run(tmp_path, (4.0,), model=model, beta1=beta1, seed=2)
+    assert re.search(r"each costs \d\.\d points", said())  # no interval
     write_run(tmp_path, (1.0,), model="plain20", alpha=0.01)
     assert said() == "plain20 and resnet34 were not trained alike: what one setting for both costs is not known."
+
+
+def test_a_study_of_batch_sizes_is_no_sensitivity_study(tmp_path):
+    """Its alphas go with the batch: read as one curve they would mix batch sizes as if they were seeds."""
+    for batch_size, alpha in ((50, 1e-3), (250, 2e-3)):
+        cells.write_run(tmp_path, "adam", batch_size, alpha=alpha)
+    assert compose_all(records.read_runs(tmp_path)) == {}
+    with pytest.raises(records.RecordsError, match="no sensitivity study below"):
+        print_report(Console(file=io.StringIO()), tmp_path)
+    write_run(tmp_path, alpha=0.1)
+    console = Console(record=True, width=200, file=io.StringIO())
+    print_report(console, tmp_path)
+    assert "lawn-laptop" not in console.export_text()
+
+
+def test_a_folders_name_is_no_markup(tmp_path):
+    """The first would lose its brackets, the second end a style that was not begun."""
+    for name in ("a[b]", "x[/b]"):
+        write_grid(tmp_path / name, {"alpha": ADAM["alpha"]})
+        console = Console(record=True, width=400, file=io.StringIO())
+        print_report(console, tmp_path)
+        assert f"{name}/cifar10-laptop: losses" in console.export_text()
+        ((study, runs),) = gather([tmp_path / name]).items()
+        (s3,) = (claim for claim in CLAIMS if claim.name == "S3")
+        print_claim(console, s3, judge(study, runs, [s3]))
+        assert f"{name}/cifar10-laptop, " in console.export_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"), [(["--optimizer=sgd"], "--optimizer"), (["--seeds=3", "--epochs=2"], "--epochs")]
+)
+def test_a_report_takes_no_option_that_it_would_not_look_at(tmp_path, arguments, named):
+    status, output, errors = finish(["--report", *arguments, f"--out={tmp_path}"])
+    assert (status, output, errors.count("\n")) == (2, "", 1)
+    assert errors.endswith(f"the only option that it takes; got {named}\n")

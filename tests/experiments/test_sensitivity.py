@@ -13,7 +13,7 @@ from rich.console import Console
 
 from adamlab import data, records
 from adamlab.config import PROTOCOLS, Protocol, RunConfig
-from adamlab.hyperparameters import ConfigError
+from adamlab.hyperparameters import ConfigError, Hyperparameters
 from adamlab.training.checkpoint import Position
 from experiments import sensitivity
 from experiments.display import Display
@@ -72,6 +72,21 @@ def test_a_diverged_run_is_said_and_not_in_the_mean():
     console.print(make_table("plain20", "adam", "alpha", {1e-3: runs}))
     # The mean of 1.5 and 1, and their standard deviation, 0.5 / sqrt(2).
     assert re.search(r"1\.2500 ± 0\.3536 .*default, diverged \(1 of 3\)", console.export_text())
+
+
+def test_a_value_that_lacks_a_seed_is_not_the_best():
+    """Another process has only just begun it."""
+
+    def run(alpha, seed, loss):
+        epoch = {"epoch": 1, "train_loss": loss, "test_loss": loss, "test_accuracy": 0.5}
+        config = RunConfig("digits", "plain20", PROTOCOLS["smoke"], Hyperparameters(alpha=alpha), seed)
+        return records.Run(Path(), config, {}, [epoch], {"outcome": "finished"})
+
+    console = Console(record=True, width=200, file=io.StringIO())
+    rows = {1e-3: [run(1e-3, 0, 2.0), run(1e-3, 1, 2.0)], 1e-2: [run(1e-2, 0, 1.0)]}
+    console.print(make_table("plain20", "adam", "alpha", rows))
+    whole, lacking = (line for line in console.export_text().splitlines() if line.startswith("│"))
+    assert ("2.0000 ± 0.0000*" in whole, "1.0000 " in lacking, "1 of 2 seeds" in lacking) == (True, True, True)
 
 
 @pytest.mark.parametrize("width", [80, 100, 160])
@@ -183,7 +198,8 @@ def test_devices_that_do_not_divide_a_batch_are_left_out_and_said(tmp_path):
         (["--vmap=2", "--launcher=ray"], "--vmap is for --launcher=local, got --launcher=ray"),
         (["--vmap=2", "--devices=2", *SMALL], "--vmap=2 trains on one device: needs --devices=1, got 2"),
         (["--trace=-1"], "trace_every must be at least 0, got -1"),
-        (["--seeds=0"], "--seeds must be at least 1, got 0"),
+        (["--seeds=0"], "--seeds must be from 1 to 1000, got 0"),
+        (["--seeds=1001"], "--seeds must be from 1 to 1000, got 1001"),
         (["--epochs=0", *SMALL], "epochs must be at least 1, got 0"),
         (["--epochs=many"], "invalid int value: 'many'"),
         (["--batch-size=201", *SMALL], "batch_size must be at most the number of training images, 200, got 201"),

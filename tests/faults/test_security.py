@@ -96,6 +96,6 @@ def test_both_studies_have_deterministic(study_name, monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "")
     monkeypatch.setattr(sys, "argv", ["study", "--deterministic", "--seeds=0"])
     module = __import__(f"experiments.{study_name}", fromlist=["main"])
-    with pytest.raises(ValueError, match="--seeds must be at least 1"):
+    with pytest.raises(ValueError, match="--seeds must be from 1 to 1000"):
         module.main()
     assert "--xla_gpu_deterministic_ops=true" in os.environ["XLA_FLAGS"]

@@ -5,7 +5,7 @@ import pytest
 
 from adamlab import records
 from adamlab.analysis.sensitivity import main_effect_shares
-from adamlab.hyperparameters import Hyperparameters, grid_of
+from adamlab.hyperparameters import OPTIMIZERS, Hyperparameters, grid_of
 from plots import numbers
 from plots.ranking import COLUMNS, index_rows, left_out
 from plots.ranking import curves as curves_of
@@ -21,6 +21,11 @@ def by_column(row):
 def bars_of(container):
     """The segments of an ErrorbarContainer, each (2, 2) numbers."""
     return container.lines[2][0].get_segments()
+
+
+def points_of(axes):
+    """The points by optimizer, (hyperparameters, 2) numbers each."""
+    return {str(line.get_label()): line.get_xydata() for line in axes.lines if line.get_label() in OPTIMIZERS}
 
 
 def test_other_optimizers_have_figures_of_their_own_and_are_compared_value_by_value(tmp_path):
@@ -90,13 +95,13 @@ def test_hyperparameters_are_ranked_by_expected_excess_loss(tmp_path):
     training, test = figure.axes
     assert training.get_yticklabels()[-1].get_text() == r"$\alpha$"  # on top
     (container,) = training.containers
-    points = {training.get_yticklabels()[round(y)].get_text(): x for x, y in container.lines[0].get_xydata()}
+    points = {training.get_yticklabels()[round(y)].get_text(): x for x, y in points_of(training)["adam"]}
     # Trapezoids of 0.4, 0.1, 0, 0.1, 0.4 over four equal steps: (0.25 + 0.05 + 0.05 + 0.25) / 4. Half of it for seed 1.
     assert points[r"$\alpha$"] == pytest.approx((0.15 + 0.075) / 2)
     # Two seeds, drawn twice: each alone in a quarter of all resamples, so the bar reaches from one to the other.
     bars = {training.get_yticklabels()[round(bar[0, 1])].get_text(): bar[:, 0] for bar in bars_of(container)}
     np.testing.assert_allclose(bars[r"$\alpha$"], [0.075, 0.15])
-    assert [x for x, _ in test.containers[0].lines[0].get_xydata()] == pytest.approx([0] * 4)
+    assert [x for x, _ in points_of(test)["adam"]] == pytest.approx([0] * 4)
     assert "bars: 95 % bootstrap intervals over seeds, too narrow for 2; chance alone puts a cost above 0" in heading(
         figure
     )
@@ -201,8 +206,25 @@ def test_a_point_of_one_seed_has_no_bar_where_others_have(tmp_path):
     axes = figure.axes[0]
     names = [label.get_text() for label in axes.get_yticklabels()]
     (container,) = axes.containers
-    assert sorted(names[round(y)] for y in container.lines[0].get_ydata()) == [r"$\alpha$", r"$\beta_1$"]
+    assert sorted(names[round(y)] for _, y in points_of(axes)["adam"]) == [r"$\alpha$", r"$\beta_1$"]
     barred = [bar for bar in bars_of(container) if len(bar) and np.isfinite(bar).all()]
     assert [names[round(y)] for bar in barred for y in set(bar[:, 1])] == [r"$\alpha$"]
     assert "without a bar: one seed, no interval" in heading(figure)
     assert "too narrow for 2" in heading(figure)
+
+
+def test_a_bar_is_the_tables_interval_even_where_its_point_lies_outside(tmp_path):
+    """Of chance alone each seed has another best value: the mean of all is flatter than that of a few, drawn twice."""
+    rng = np.random.default_rng(38)
+    for seed in range(10):
+        for name in ("alpha", "beta1"):
+            for value in ADAM[name]:
+                write_run(tmp_path, (1 + 0.05 * rng.random(),), seed=seed, **{name: value})
+    runs = records.read_runs(tmp_path)
+    found = curves_of(runs, "plain20", "adam", "train_loss")
+    axes = compose_all(runs)["figure-ranking"].axes[0]
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    bars = {names[round(bar[0, 1])]: bar[:, 0] for bar in bars_of(axes.containers[0])}
+    for name, symbol in (("alpha", r"$\alpha$"), ("beta1", r"$\beta_1$")):
+        np.testing.assert_allclose(bars[symbol], found[name].excess[1:])
+    assert any(low > cost for cost, low, _ in (curve.excess for curve in found.values()))

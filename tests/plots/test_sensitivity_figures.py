@@ -113,6 +113,12 @@ def test_line_is_the_mean_of_seeds_and_band_their_range(tmp_path):
     assert "band: smallest to largest" in heading(figure_of(tmp_path))
 
 
+def test_where_seeds_stop_the_mean_is_said_to_be_of_those_that_go_on(tmp_path):
+    for seed, losses in enumerate([(1.0, 0.5), (9.0,), (9.0,)]):
+        write_run(tmp_path, losses, "finished" if seed == 0 else "diverged", alpha=0.1, seed=seed)
+    assert "line: mean of the seeds that got so far, band: smallest to largest" in heading(figure_of(tmp_path))
+
+
 def test_one_seed_has_no_band(tmp_path):
     write_run(tmp_path, alpha=0.1)
     figure = figure_of(tmp_path)
@@ -217,6 +223,9 @@ def test_heading_names_data_protocol_and_variants(tmp_path):
     assert "NOT" not in heading(ours)
     assert f"digits, NOT CIFAR-10: {said}" in heading(other)
     assert r"bf16; $\epsilon$ inside the root" in heading(other)
+    write_run(tmp_path / "c", alpha=0.1, microbatch=50)
+    assert "BatchNorm over parts of a batch" in heading(figure_of(tmp_path / "c"))
+    assert "BatchNorm" not in heading(ours) + heading(other)
 
 
 def test_each_study_gets_its_figures(tmp_path):
