@@ -8,11 +8,20 @@ from typing import Any, Self
 from adamlab.hyperparameters import OPTIMIZERS, ConfigError, Hyperparameters, check_names, choose
 
 
-def _check_count(name: str, value: int, low: int) -> None:
+def _set_count(config: object, name: str, low: int) -> None:
+    """Makes a number of a configuration one of Python's, since JSON has none of NumPy's.
+
+    Raises:
+      ConfigError: It is none, below `low`, or more than the int32 that counts steps and seeds on a device.
+    """
+    value = getattr(config, name)
     if not isinstance(value, Integral):
         raise ConfigError(f"{name} must be a whole number, got {value!r}")
     if value < low:
         raise ConfigError(f"{name} must be at least {low}, got {value}")
+    if int(value) >= 2**31:
+        raise ConfigError(f"{name} must be below 2**31, got {value}")
+    object.__setattr__(config, name, int(value))
 
 
 @dataclass(frozen=True)
@@ -47,13 +56,13 @@ class Protocol:
 
     def __post_init__(self) -> None:
         for name in ("train_images", "test_images", "batch_size", "epochs"):
-            _check_count(name, getattr(self, name), 1)
+            _set_count(self, name, 1)
         if self.batch_size > self.train_images:
             raise ConfigError(
                 f"batch_size must be at most the number of training images, {self.train_images}, got {self.batch_size}"
             )
         if self.image_size is not None:
-            _check_count("image_size", self.image_size, 1)
+            _set_count(self, "image_size", 1)
         choose("schedule", self.schedule, ("constant", "phases"))
         choose("evaluate_on", self.evaluate_on, ("test", "validation"))
 
@@ -158,10 +167,8 @@ class RunConfig:
                 object.__setattr__(self, name, None)
         choose("precision", self.precision, ("float32", "bf16"))
         choose("epsilon_placement", self.epsilon_placement, ("outside", "inside"))
-        _check_count("seed", self.seed, 0)
-        if self.seed >= 2**31:
-            raise ConfigError(f"seed must be below 2**31, got {self.seed}")
-        _check_count("trace_every", self.trace_every, 0)
+        _set_count(self, "seed", 0)
+        _set_count(self, "trace_every", 0)
         check_division(self.protocol.batch_size, self.piece)
         if self.norm_group is not None and (self.norm_group < 1 or self.piece % self.norm_group):
             raise ConfigError(f"norm_group must divide the {self.piece} images seen at once, got {self.norm_group}")

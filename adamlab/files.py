@@ -53,9 +53,15 @@ def write_whole(path: Path, content: str | bytes) -> None:
         raise
 
 
-def cache_folder() -> Path:
-    """Where adamlab keeps what it can make anew: `$XDG_CACHE_HOME/adamlab`, by default `~/.cache/adamlab`."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "adamlab"
+def cache_folder() -> Path | None:
+    """Where adamlab keeps what it can make anew: `$XDG_CACHE_HOME/adamlab`, by default `~/.cache/adamlab`.
+
+    None for a user without a home, as some containers have.
+    """
+    try:
+        return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "adamlab"
+    except RuntimeError:
+        return None
 
 
 def set_aside(path: Path) -> None:

@@ -58,8 +58,6 @@ class Hyperparameters:
             object.__setattr__(self, field.name, float(value))
         if not 0 < self.alpha < math.inf:
             raise ConfigError(f"alpha must be a finite number > 0, got {self.alpha}")
-        if not 2.0**-126 <= self.alpha <= (2 - 2**-23) * 2.0**127:
-            raise ConfigError(f"alpha must be a number that float32 holds, from 1.2e-38 to 3.4e38, got {self.alpha}")
         for name in ("beta1", "beta2"):
             value = getattr(self, name)
             if not 0 <= value < 1 - 2**-25:
@@ -68,6 +66,10 @@ class Hyperparameters:
         for name in ("epsilon", "weight_decay", "free_epochs", "warmup_epochs"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ConfigError(f"{name} must be a finite number >= 0, got {getattr(self, name)}")
+        for name in ("alpha", "epsilon", "weight_decay"):
+            value = getattr(self, name)
+            if value and not 2.0**-126 <= value <= (2 - 2**-23) * 2.0**127:
+                raise ConfigError(f"{name} must be a number that float32 holds, from 1.2e-38 to 3.4e38, got {value}")
 
 
 class Optimizer(NamedTuple):

@@ -4,6 +4,7 @@ import json
 import math
 from dataclasses import fields, replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -21,7 +22,7 @@ def configs(draw):
         "alpha": positive,
         "beta1": st.floats(0, 1 - 2**-24),
         "beta2": st.floats(0, 1 - 2**-24),
-        "epsilon": st.floats(0, 1e3),
+        "epsilon": st.one_of(st.just(0), st.floats(2.0**-126, 1e3)),
         "weight_decay": positive,
         "free_epochs": st.sampled_from([0, 0.5, 1, 1.0]),
     }
@@ -95,6 +96,16 @@ def test_the_edges_of_what_is_accepted():
     with pytest.raises(ConfigError, match="alpha must be a number that float32 holds"):
         Hyperparameters(alpha=3.5e38)  # and this to infinity
     Hyperparameters(alpha=3.4e38)
+    for name in ("epsilon", "weight_decay"):
+        for value in (1e-50, 1e39):
+            with pytest.raises(ConfigError, match=f"{name} must be a number that float32 holds"):
+                Hyperparameters(**{name: value})
+
+
+def test_numpys_numbers_are_pythons_in_records():
+    protocol = Protocol("smoke", np.int32(100), np.int64(10), np.uint8(10), np.int64(2), image_size=np.int16(8))
+    config = RunConfig("digits", "plain20", protocol, Hyperparameters(alpha=np.float32(0.5)), seed=np.int64(1))
+    assert RunConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
 def test_what_is_no_number_is_refused():
@@ -129,6 +140,7 @@ def test_what_float32_or_whole_steps_make_impossible_is_refused():
         (lambda: Hyperparameters(warmup_epochs=-1.0), "warmup_epochs must be .*, got -1.0"),
         (lambda: RunConfig("digits", "plain20", PROTOCOLS["smoke"], precision="fp16"), "precision must be .* 'fp16'"),
         (lambda: RunConfig("digits", "plain20", PROTOCOLS["smoke"], epsilon_placement="in"), "epsilon_placement must"),
+        (lambda: replace(PROTOCOLS["smoke"], epochs=10**400), "epochs must be below 2.*, got 1000"),
         (
             lambda: RunConfig("digits", "plain20", PROTOCOLS["smoke"], seed=2**31),
             "seed must be below 2.*, got 2147483648",

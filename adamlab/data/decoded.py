@@ -6,7 +6,6 @@ that is damaged counts as none, and where none can be written, all is decoded at
 
 import hashlib
 import io
-import zipfile
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -32,34 +31,42 @@ def decode_once(folder: Path, decode: Callable[[], dict[str, Split]]) -> dict[st
     Raises:
       DataError: As `decode` does; nothing is kept then.
     """
+    if (cache := cache_folder()) is None:
+        return decode()
     stats = ((path.name, path.stat()) for path in sorted(folder.iterdir()))
     source = "\n".join([str(VERSION), *(f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in stats)])
     # One copy for each folder, however often its files change.
     place = hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:12]
-    path = cache_folder() / "decoded" / f"{folder.parent.name}-{place}.npz"
+    path = cache / "decoded" / f"{folder.parent.name}-{place}.npz"
     if (kept := _read(path, source)) is not None:
         return kept
     splits = decode()
     arrays = {f"{split}/{feature}": array for split, part in splits.items() for feature, array in part.items()}
     content = io.BytesIO()
-    np.savez(content, allow_pickle=False, source=np.array(source), **arrays)
-    with suppress(OSError):  # a full disk, or no home
+    np.savez(content, allow_pickle=False, source=np.array(source), layout=np.array(_layout(arrays)), **arrays)
+    with suppress(OSError):  # such as a full disk
         path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, content.getvalue())
     return splits
 
 
 def _read(path: Path, source: str) -> dict[str, Split] | None:
-    """The copy, if it is whole (each array has a CRC-32 in it) and of this source."""
-    splits: dict[str, Split] = {}
+    """The copy, if it is whole and of this source. Each array has a CRC-32 in it, but the archive's directory none."""
     try:
         with path.open("rb") as file, np.load(file) as kept:
             if kept["source"].item() != source:
                 return None
-            for name in kept.files:
-                split, _, feature = name.partition("/")
-                if feature:
-                    splits.setdefault(split, {})[feature] = kept[name]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            arrays = {name: kept[name] for name in kept.files if "/" in name}
+            if kept["layout"].item() != _layout(arrays):
+                return None
+    except Exception:  # there is no end to what a damaged archive makes NumPy and zipfile raise
         return None
+    splits: dict[str, Split] = {}
+    for name, array in arrays.items():
+        split, _, feature = name.partition("/")
+        splits.setdefault(split, {})[feature] = array
     return splits
+
+
+def _layout(arrays: dict[str, np.ndarray]) -> str:
+    return " ".join(f"{name} {array.dtype} {array.shape}" for name, array in sorted(arrays.items()))

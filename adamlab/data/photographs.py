@@ -5,6 +5,7 @@ reads them while a run trains. TensorFlow is not imported.
 """
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,8 @@ def load(
     Raises:
       DataError: It is not there, or is no image classification set in array_record.
     """
+    if not re.fullmatch(r"[\w./:+-]+", name):
+        raise DataError(f"a data set must be one of {', '.join(NAMES)} or a name of tensorflow-datasets, got {name!r}")
     # tensorflow-datasets takes most of a second to import.
     from tensorflow_datasets.core.read_only_builder import builder_from_files
     from tensorflow_datasets.core.registered import DatasetNotFoundError

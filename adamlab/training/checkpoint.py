@@ -24,6 +24,7 @@ from adamlab.config import RunConfig, difference
 from adamlab.data.dataset import one_line
 from adamlab.files import RecordsError, WriteError, seal, unseal, write_whole
 from adamlab.hyperparameters import ConfigError
+from adamlab.training.cluster import announce, leads
 
 if TYPE_CHECKING:  # Orbax takes a moment to import, and a run that ends before its first checkpoint does without
     import orbax.checkpoint as ocp
@@ -81,7 +82,8 @@ class Checkpoints:
           recorded: How many epochs' records there are; a checkpoint after more of them is of no use. None for any.
 
         Raises:
-          RecordsError: A checkpoint is of another configuration or schema: it is not ours to remove.
+          RecordsError: A checkpoint is of another configuration or schema, which is not ours to remove; or cannot be
+            read, which may pass.
         """
         numbers = [int(path.name) for path in self.folder.glob("[0-9]*") if path.name.isdecimal()]
         for number in sorted(numbers, reverse=True):
@@ -91,8 +93,8 @@ class Checkpoints:
                 if recorded is None or position.epochs <= recorded:
                     return position
                 problem = f"{path} is of epoch {position.epochs}, and metrics.jsonl has only {recorded}"
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                problem = _named(path, error)
+            except ValueError as error:
+                problem = str(error)
             self._warn(f"{problem}: this checkpoint is not used")
             self.close()
             shutil.rmtree(path, ignore_errors=True)
@@ -101,15 +103,23 @@ class Checkpoints:
     def restore(self, config: RunConfig, abstract_state: Any) -> tuple[Position, Any] | None:
         """The newest usable position and its state, shaped and placed like `abstract_state`; None where there is none.
 
+        In a job of several processes process 0 says which, and removes what is damaged; all call this together.
+
         Raises:
-          RecordsError: A checkpoint is of another configuration, or its state of another program.
+          RecordsError: A checkpoint is of another configuration, its state of another program, or it cannot be read.
         """
-        position = self.find(config)
-        if position == Position():
+        position = self.find(config) if leads() else Position()
+        number = announce(_number(config, position))
+        if number == 0:
             return None
         import orbax.checkpoint as ocp
 
-        path = self.folder / str(_number(config, position))
+        path = self.folder / str(number)
+        if not leads():
+            try:
+                position = _verify(path, config)
+            except ValueError as error:
+                raise RecordsError(f"{error}, and process 0 goes on from this checkpoint") from None
         saved, expected = unseal((path / MANIFEST).read_bytes())["leaves"], _leaves(abstract_state)
         if saved != expected:
             name = next(name for name in saved | expected if saved.get(name) != expected.get(name))
@@ -188,9 +198,21 @@ def _verify(path: Path, config: RunConfig) -> Position:
     """A checkpoint's position, if all of it is what was saved.
 
     Raises:
-      OSError, ValueError: A file is missing or damaged; the error names it.
-      RecordsError: The checkpoint is another run's.
+      ValueError: A file is missing or damaged; the error names it.
+      RecordsError: The checkpoint is another run's, or the system does not let a file be read.
     """
+    try:
+        return _position(path, config)
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        raise ValueError(f"{error.filename} cannot be read ({error.strerror})") from None
+    except OSError as error:  # such as a server that does not answer: the file may be as whole as it was
+        raise RecordsError(f"cannot read {error.filename or path}: {error.strerror}; try again, or delete it") from None
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path / MANIFEST} is damaged ({error!r})") from None
+
+
+def _position(path: Path, config: RunConfig) -> Position:
+    """As `_verify`, with the errors as they come."""
     try:
         content = unseal((path / MANIFEST).read_bytes())
     except ValueError as error:
@@ -214,10 +236,3 @@ def _reason(error: Exception) -> str:
     found = re.search(r"os_error_code='(\d+)'", str(error))
     code = error.errno if isinstance(error, OSError) else int(found[1]) if found else None
     return os.strerror(code) if code else one_line(error)[:200]
-
-
-def _named(path: Path, error: Exception) -> str:
-    """What is wrong with a checkpoint, in a line that names the file."""
-    if isinstance(error, OSError):
-        return f"{error.filename or path} cannot be read ({error.strerror})"
-    return str(error) if isinstance(error, ValueError) else f"{path / MANIFEST} is damaged ({error!r})"

@@ -93,10 +93,14 @@ def ends_together() -> Iterator[None]:
     GPUs, it is JAX that ends this process, after `SILENCE`.
 
     Raises:
-      ConfigError: In place of JAX's error, where a device's memory is full.
+      ConfigError: In place of JAX's or NumPy's error, where a device's memory is full, or this machine's.
     """
     try:
         yield
+    except MemoryError as error:
+        raise ConfigError(
+            f"this machine's memory is full: needs smaller or fewer images at a time ({error})"
+        ) from error
     except Exception as error:
         link: BaseException | None = error
         while link is not None and not isinstance(link, jax.errors.JaxRuntimeError):

@@ -2,12 +2,14 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from adamlab.config import RunConfig
+from adamlab.config import RunConfig, difference
 from adamlab.data import DataError, Dataset
+from adamlab.hyperparameters import ConfigError
 from adamlab.training.build import build_program
 from adamlab.training.checkpoint import Checkpoints, Position
 from adamlab.training.cluster import agree
@@ -92,10 +94,18 @@ def train_together(
 
     Raises:
       Interrupted, DataError, RecordsError, WriteError: As for `train`.
-      ConfigError: As for `train`; or the images are not in memory, for several runs.
+      ConfigError: As for `train`; or, of several runs, they differ in something else, have several devices, or their
+        images are not in memory.
       ValueError: The runs' checkpoints stand at several positions.
     """
     protocol, devices = configs[0].protocol, devices or Devices()
+    for config in configs:
+        alike = replace(configs[0], hyperparameters=config.hyperparameters, seed=config.seed)
+        if config != alike:
+            said = difference(alike, config)
+            raise ConfigError(f"runs trained together must differ in hyperparameters and seed alone, got {said}")
+    if len(configs) > 1 and devices.count > 1:
+        raise ConfigError(f"runs trained together need one device, got {devices.count}")
     feed = make_feed(dataset, configs, devices)
     facts = dataset.num_classes, feed.image_shape, dataset.mean, dataset.std
     group = Group(configs, checkpoints, build_program(configs[0], *facts, devices, len(configs)), devices)

@@ -218,12 +218,14 @@ def keep_compilations() -> None:
     JAX's own setting, `JAX_COMPILATION_CACHE_DIR`, goes before ours. Programs for a CPU use the instructions of the
     machine that compiled them, so each kind of processor gets a folder of its own: a home is often shared by several.
     """
-    if "JAX_COMPILATION_CACHE_DIR" in os.environ:
+    cache = cache_folder()
+    if cache is None or "JAX_COMPILATION_CACHE_DIR" in os.environ:
         return
     cpuinfo = Path("/proc/cpuinfo")
-    flags = [line for line in cpuinfo.read_text().splitlines() if line.startswith("flags")] if cpuinfo.exists() else []
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    flags = [line for line in lines if line.startswith(("flags", "Features"))]  # x86, ARM
     processor = hashlib.sha256(f"{platform.machine()} {platform.processor()} {flags[:1]}".encode()).hexdigest()[:12]
-    jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla" / processor))
+    jax.config.update("jax_compilation_cache_dir", str(cache / "xla" / processor))
 
 
 def accelerator() -> str | None:

@@ -8,6 +8,7 @@ import pytest
 
 import adamlab.data
 from adamlab.data import DataError, cifar
+from adamlab.training.parallel import keep_compilations
 from tests.data.archives import write_archive
 
 
@@ -77,6 +78,32 @@ def test_a_damaged_copy_is_replaced(damage, cifar10, tmp_path, decoded, cache):
     _assert_same(adamlab.data.load("cifar10", tmp_path / "data"), first)
     assert decoded == 2 * ["train", "test"]
     assert _kept(cache).read_bytes() == whole
+
+
+def test_no_bit_of_a_copy_can_be_changed_for_another_set(cifar10, tmp_path, cache):
+    """The archive's headers and directory, which have no checksum, as well as the arrays."""
+    first = adamlab.data.load("cifar10", tmp_path / "data")
+    whole = _kept(cache).read_bytes()
+    places = np.random.default_rng(0).integers(8 * len(whole), size=60).tolist()
+    directory = range(8 * whole.rindex(b"PK\x01\x02"), 8 * len(whole), 7)
+    for place in (*places, *directory):
+        changed = bytearray(whole)
+        changed[place // 8] ^= 1 << place % 8
+        _kept(cache).write_bytes(changed)
+        _assert_same(adamlab.data.load("cifar10", tmp_path / "data"), first)
+        _kept(cache).write_bytes(whole)
+
+
+def test_a_user_without_a_home_decodes_at_every_start(cifar10, tmp_path, decoded, monkeypatch):
+    def homeless(cls):
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setattr("pathlib.Path.home", classmethod(homeless))
+    first = adamlab.data.load("cifar10", tmp_path / "data")
+    _assert_same(adamlab.data.load("cifar10", tmp_path / "data"), first)
+    assert decoded == 2 * ["train", "test"]
+    keep_compilations()  # which keeps none
 
 
 def test_damaged_data_is_refused_though_there_is_a_copy(cifar10, tmp_path):

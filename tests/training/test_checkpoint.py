@@ -1,6 +1,8 @@
 """Checkpoints on a real disk: exact, two of them kept, nothing half-written or damaged taken for whole."""
 
+import errno
 import json
+import os
 import shutil
 from dataclasses import replace
 
@@ -89,6 +91,21 @@ def test_all_damaged_is_the_beginning(folder):
     said = []
     assert restored(folder, said.append) is None
     assert len(said) == 2
+
+
+@pytest.mark.parametrize("code", [errno.ESTALE, errno.EIO, errno.EMFILE, errno.EACCES])
+def test_what_cannot_be_read_now_is_kept_for_another_time(folder, monkeypatch, code):
+    """A file server that does not answer: neither damage nor a reason to begin anew."""
+
+    def fail(file):
+        raise OSError(code, os.strerror(code), str(file))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("adamlab.training.checkpoint._digest", fail)
+        for attempt in (restored, lambda folder: Checkpoints(folder).find(CONFIG)):
+            with pytest.raises(RecordsError, match=rf"cannot read .*/7/.*: {os.strerror(code)}; try again"):
+                attempt(folder)
+    assert restored(folder)[0] == MIDDLE
 
 
 def test_a_checkpoint_after_more_epochs_than_are_recorded_is_not_used(folder):

@@ -11,6 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 
 from adamlab import data, models, recording, records
@@ -31,11 +32,19 @@ from tests.training import small
 models.MODELS["plain20"] = small.Net
 run_main(large_batch.main, "experiments.large_batch")
 """
+# A file server that one of two machines does not reach.
+BLIND = """
+import errno, os
+from adamlab.training import checkpoint
+def fail(file): raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(file))
+checkpoint._digest = fail
+"""
 STUDY = ["--dataset=digits", "--protocol=smoke", "--optimizer=adam_lawn", "--batch-size=40", "--seeds=1"]
 
 
-def start(out, *arguments, slurm=False, second=()):
-    """Both processes of a job, told of each other by options or as srun does it; the second has more options."""
+def start(out, *arguments, slurm=False, second=(), before=""):
+    """Both processes of a job, told of each other by options or as srun does it; the second has more options, and runs
+    other code before."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -51,7 +60,7 @@ def start(out, *arguments, slurm=False, second=()):
         else:
             job = [f"--coordinator=127.0.0.1:{port}", "--num-processes=2", f"--process-id={number}"]
         options = [*arguments, *(second if number else ())]
-        command = [sys.executable, "-c", PROGRAM, *STUDY, f"--out={out}", *job, *options]
+        command = [sys.executable, "-c", (before if number else "") + PROGRAM, *STUDY, f"--out={out}", *job, *options]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         processes.append(subprocess.Popen(command, cwd=ROOT, env=environment, **pipes))
     return processes
@@ -124,6 +133,14 @@ def test_a_killed_process_ends_the_job_and_the_next_one_continues(tmp_path, monk
     assert ours in errors or jaxs in errors
     assert 3 <= epochs_recorded(tmp_path) < 12
 
+    if victim == 1:  # a process does not begin anew alone, nor take from the others what it cannot read
+        left = sorted(path for path in tmp_path.rglob("checkpoint/*"))
+        outputs = finish(processes := start(tmp_path, *study, before=BLIND))
+        assert processes[0].returncode not in (0, -9), outputs
+        assert (processes[1].returncode, outputs[1][1].count("\n")) == (2, 1), outputs
+        assert "Stale file handle; try again" in outputs[1][1]
+        assert sorted(path for path in tmp_path.rglob("checkpoint/*")) == left != []
+
     assert "continued after epoch" in run_to_the_end(start(tmp_path, *study, slurm=True))
     assert_trained_as_by_one_process(tmp_path, monkeypatch)
 
@@ -142,6 +159,8 @@ def test_a_full_device_is_said_in_one_line():
     message = r"a device's memory is full: needs .*--microbatch=M .*\(RESOURCE_EXHAUSTED: "
     with pytest.raises(ConfigError, match=message), ends_together():
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 1 byte.")
+    with pytest.raises(ConfigError, match=r"this machine's memory is full: .* \(Unable to allocate 1"), ends_together():
+        np.empty(2**57)
     with pytest.raises(jax.errors.JaxRuntimeError), ends_together():
         raise jax.errors.JaxRuntimeError("INTERNAL: something else")
 

@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adamlab.config import Protocol, RunConfig
+from adamlab.config import PROTOCOLS, Protocol, RunConfig
 from adamlab.data.augment import crop_and_flip
-from adamlab.hyperparameters import Hyperparameters
+from adamlab.hyperparameters import ConfigError, Hyperparameters
 from adamlab.training import Diverged, Interrupted, feed, train, train_together
 from adamlab.training.checkpoint import Checkpoints
 from adamlab.training.optimizers import Recipe
@@ -140,3 +140,23 @@ def test_stopped_and_continued_is_the_same_to_the_bit(digits, whole, tmp_path, c
     assert_alike(alone, whole[1][-len(alone) :], 1e-5)
     with pytest.raises(ValueError, match="must stand at one position"):
         next(train_together(RUNS, digits, [Checkpoints(tmp_path / "0"), None, None]))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"optimizer": "sgd", "hyperparameters": Hyperparameters(alpha=0.1)}, "optimizer adam here, sgd there"),
+        ({"protocol": replace(PROTOCOLS["smoke"], epochs=5)}, "epochs 2 here, 5 there"),
+        ({"precision": "bf16"}, "precision float32 here, bf16 there"),
+    ],
+)
+def test_runs_of_several_programs_are_refused(digits, change, said):
+    """The program is the first one's: the others would be trained as it, and recorded as themselves."""
+    config = replace(FIRST, protocol=PROTOCOLS["smoke"])
+    with pytest.raises(ConfigError, match=f"must differ in hyperparameters and seed alone, got {said}"):
+        next(train_together([config, replace(config, seed=1, **change)], digits, [None, None]))
+
+
+def test_several_runs_on_several_devices_are_refused(digits):
+    with pytest.raises(ConfigError, match="runs trained together need one device, got 2"):
+        next(train_together([FIRST, SECOND], digits, [None, None], devices=Devices(2)))
