@@ -23,8 +23,11 @@ class Archive:
         return self.path.as_uri()
 
 
-def write_archive(folder: Path, name: str, seed: int = 0, size: tuple[int, int] = (20, 7)) -> Archive:
-    """Writes an archive as www.cs.toronto.edu/~kriz/cifar.html describes the binary version, byte by byte."""
+def write_archive(folder: Path, name: str, seed: int = 0, size: tuple[int, int] = (20, 7), alike: int = 0) -> Archive:
+    """Writes an archive as www.cs.toronto.edu/~kriz/cifar.html describes the binary version, byte by byte.
+
+    The first `alike` images of a split are one image, which has the labels 0, 1, 2, ...
+    """
     rng = np.random.default_rng(seed)
     classes = {"cifar10": {"label": 10}, "cifar100": {"coarse_label": 20, "label": 100}}[name]
     names = {feature: [f"{feature}_{i}" for i in range(n)] for feature, n in classes.items()}
@@ -32,6 +35,9 @@ def write_archive(folder: Path, name: str, seed: int = 0, size: tuple[int, int] 
     for n in size:
         labels = {feature: rng.integers(0, k, n).astype(np.uint8) for feature, k in classes.items()}
         image = rng.integers(0, 256, (n, 32, 32, 3)).astype(np.uint8)
+        image[:alike] = image[0]
+        for label in labels.values():
+            label[:alike] = range(alike)
         splits.append({"image": image, **labels})
         lines = []
         for i in range(n):

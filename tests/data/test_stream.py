@@ -1,5 +1,6 @@
 """Photographs from disk: each once, in the order of seed and epoch, the same pixels whoever reads them and when."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -30,6 +31,17 @@ def test_what_is_found_is_what_was_written(dataset):
     assert dataset.contents == "version 1.0.0, 64 and 13 images of 3 classes"
     assert len(dataset.train.paths) == 3  # several files, so that places cross them
     assert (dataset.mean, dataset.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def test_a_set_with_both_is_evaluated_on_its_validation_images(tmp_path):
+    """ImageNet's test labels are secret: all of them are -1."""
+    secret = {name: (encoded, -1) for name, (encoded, _) in photos.photos(5, seed=2).items()}
+    splits = {"train": photos.photos(4, seed=0), "test": secret, "validation": photos.photos(3, seed=1)}
+    photos.write(tmp_path, splits, shards=1, name="both")
+    found = adamlab.data.load("both", tmp_path, workers=0)
+    evaluated = Source(plan(found, train_images=4, batch_size=4, test_images=3, test_batch=3), 1)[1]
+    assert found.test_size == 3
+    assert sorted(evaluated["label"]) == [0, 1, 2]
 
 
 def test_every_test_image_once_with_pillows_pixels(dataset, snapshots):
@@ -106,6 +118,22 @@ def test_workers_lose_nothing_double_nothing_and_change_no_pixel(dataset):
             assert one["skipped"] == other["skipped"]
             for name in ("image", "label", "mask"):
                 np.testing.assert_array_equal(one[name], other[name])
+
+
+def test_workers_leave_ctrl_c_and_sigterm_to_their_parent(dataset):
+    """A terminal and SLURM send them to all processes, and the parent still wants images, until it has saved."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background ignores it
+    try:
+        pieces = read(Source(plan(replace(dataset, workers=1)), 10))
+        next(pieces)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    workers = multiprocessing.active_children()
+    assert workers
+    for worker in workers:
+        os.kill(worker.pid, signal.SIGINT)
+        os.kill(worker.pid, signal.SIGTERM)
+    assert len(list(pieces)) == 10 * (4 + 2) - 1  # four steps and two batches of test images an epoch
 
 
 FOLLOWING = """

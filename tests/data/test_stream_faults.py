@@ -44,6 +44,30 @@ def test_a_corrupt_image_is_an_error_or_left_out_by_name(tmp_path):
     assert hashes(joined(evaluation)[mask]) == hashes(good)
 
 
+def test_no_image_that_is_held_out_stands_in(tmp_path):
+    """Of those to train on the last one cannot be decoded: the first one comes after it, not one to evaluate on."""
+    train, _ = photos.damaged(tmp_path)
+    dataset = adamlab.data.load("damaged", tmp_path, workers=0, skip_corrupt=True)
+    order, broken = stored(dataset, tmp_path, "train"), {train[f"photo_5_{n}.jpg"][0] for n in (7, 8)}
+    last = next(place for place, (encoded, _) in enumerate(order) if encoded in broken)
+    numbers = {"train_images": last + 1, "batch_size": last + 1, "test_images": 31 - last, "test_batch": 31 - last}
+    ((training, evaluation),) = epochs(Source(plan(dataset, held_out=True, **numbers), 1))
+    good = [center_crop(encoded, SIZE) for encoded, _ in order[:last]]
+    assert hashes(joined(training)) == hashes([*good, good[0]])
+    assert not hashes(joined(training)) & hashes(joined(evaluation)[joined(evaluation, "mask")])
+
+
+def test_a_label_that_is_none_is_an_error_by_name(tmp_path):
+    """Such as the -1 of a test image whose label is secret, which would be the last class."""
+    train = photos.photos(4, seed=5)
+    train["photo_5_2.jpg"] = (train["photo_5_2.jpg"][0], -1)
+    photos.write(tmp_path, {"train": train, "test": photos.photos(3, seed=6)}, shards=1, name="secret")
+    dataset = adamlab.data.load("secret", tmp_path, workers=0)
+    source = Source(plan(dataset, train_images=4, batch_size=4, test_images=3, test_batch=3), 1)
+    with pytest.raises(DataError, match=r"file name photo_5_2.jpg, cannot be decoded: label -1 of 3 classes"):
+        source[0]
+
+
 def test_a_worker_reports_a_corrupt_image_too(tmp_path):
     photos.damaged(tmp_path)
     dataset = adamlab.data.load("damaged", tmp_path, workers=1)
