@@ -11,6 +11,7 @@ from jax.typing import DTypeLike
 
 from adamlab import models
 from adamlab.config import RunConfig
+from adamlab.data.augment import crop_and_flip
 from adamlab.data.batches import subset
 from adamlab.hyperparameters import MAGNITUDE, Hyperparameters
 from adamlab.models.layers import Conv, Head
@@ -24,18 +25,22 @@ from tests.training.runs import CONFIG, PROTOCOL, program_and_state
 
 @pytest.fixture
 def built(monkeypatch):
-    """The function that builds the program of a configuration, and returns of what network and optimizer."""
+    """The function that builds the program of a configuration, and returns of which network, optimizer and so on."""
     found = {}
 
     def make_train_step(model, recipe, normalise, axis_name=None, pieces=1):
         found.update(model=model, recipe=recipe, normalise=normalise)
         return lambda state, batch: None
 
+    def compile_training(devices, train_step, augment, pieces, runs):
+        found.update(augment=augment)
+
     def build_from(config):
         build.build_program(config, 7, (8, 8, 1), (0.1,), (0.2,))
         return found
 
     monkeypatch.setattr(build, "make_train_step", make_train_step)
+    monkeypatch.setattr(build, "compile_training", compile_training)
     monkeypatch.setattr(build, "_build", build._build.__wrapped__)  # which keeps nothing
     return build_from
 
@@ -51,6 +56,13 @@ def test_a_configuration_reaches_its_program(built):
     found = built(replace(CONFIG, model="plain20", downsample="first", precision="bf16", epsilon_placement="inside"))
     assert found["recipe"] == Recipe("adam", "constant", "inside")
     assert found["model"] == models.create("plain20", 7, downsample="first", dtype=jnp.bfloat16)
+
+
+def test_images_are_augmented_on_the_device_but_for_photographs(built):
+    """Which are cropped and flipped as they are read, and would be twice."""
+    for augment, image_size, expected in ((True, None, crop_and_flip), (True, 32, None), (False, None, None)):
+        protocol = replace(PROTOCOL, augment=augment, image_size=image_size)
+        assert built(replace(CONFIG, protocol=protocol))["augment"] is expected
 
 
 def test_a_network_that_is_defined_anew_is_the_one_that_is_trained(digits, monkeypatch):
@@ -97,13 +109,19 @@ def test_normalisation_is_that_of_numpy():
 
 
 @pytest.mark.parametrize("placement", ["outside", "inside"])
-def test_epsilon_stands_where_it_was_asked_for(placement):
-    """With one gradient g, the first step is alpha g / (|g| + eps) or alpha g / sqrt(g^2 + eps)."""
-    config = replace(CONFIG, hyperparameters=Hyperparameters(alpha=0.1, epsilon=1e-2))
-    optimizer, g = Recipe(epsilon_placement=placement)(traced(config)), 0.3
-    update, _ = optimizer.update(jnp.float32(g), optimizer.init(jnp.float32(0.0)), jnp.float32(0.0))
+@pytest.mark.parametrize("name", ["adam", "adam_lawn", "adamw"])
+def test_epsilon_stands_where_it_was_asked_for(name, placement):
+    """With one gradient g, the first step is alpha g / (|g| + eps) or alpha g / sqrt(g^2 + eps).
+
+    It is that of a bias of 0, which LAWN does not hold and no weight decay moves.
+    """
+    config = replace(CONFIG, optimizer=name, hyperparameters=Hyperparameters(alpha=0.1, epsilon=1e-2))
+    optimizer, g = Recipe(name, epsilon_placement=placement)(traced(config)), 0.3
+    params = {"kernel": jnp.ones((1, 1)), "bias": jnp.zeros(1)}
+    gradients = jax.tree.map(lambda leaf: jnp.full_like(leaf, g), params)
+    updates, _ = optimizer.update(gradients, optimizer.init(params), params)
     denominator = g + 1e-2 if placement == "outside" else np.sqrt(g**2 + 1e-2)
-    assert float(update) == pytest.approx(-0.1 * g / denominator, rel=1e-5)
+    assert float(updates["bias"][0]) == pytest.approx(-0.1 * g / denominator, rel=1e-5)
 
 
 def test_hyperparameters_change_neither_initial_weights_nor_order(digits):

@@ -9,7 +9,7 @@ import pytest
 
 from adamlab.hyperparameters import Hyperparameters
 from adamlab.training import Diverged, loop, train
-from tests.training.runs import CONFIG, program_and_state
+from tests.training.runs import CONFIG, SMALL, program_and_state
 
 
 def test_divergence_is_reported_with_its_step(digits):
@@ -46,6 +46,23 @@ def test_no_chunk_is_trained_after_the_one_that_diverged(digits, one_step_chunks
         list(train(config, digits, report=lambda epoch, step, loss: seen.append(step)))
     assert diverged.value.step <= 2
     assert len(seen) < 2
+
+
+def test_the_step_counts_from_the_runs_beginning(digits, monkeypatch, one_step_chunks):
+    """In the second epoch, of which each has four steps, the parameters are NaN before the second step."""
+    program, _ = program_and_state(digits, SMALL)
+    chunks = []
+
+    def train_chunk(state, *chunk):
+        chunks.append(chunk)
+        if len(chunks) == 4 + 2:
+            state = state._replace(params=jax.tree.map(lambda leaf: leaf * jnp.nan, state.params))
+        return program.train_chunk(state, *chunk)
+
+    monkeypatch.setattr(loop, "build_program", lambda *arguments: program._replace(train_chunk=train_chunk))
+    with pytest.raises(Diverged) as diverged:
+        list(train(SMALL, digits))
+    assert (diverged.value.epoch, diverged.value.step) == (2, 6)
 
 
 def test_a_test_loss_that_is_not_finite_is_a_divergence(digits, monkeypatch):

@@ -134,6 +134,25 @@ def test_traced_run_trains_as_an_untraced_one_and_measures_what_numpy_does(digit
     assert np.isfinite(measured["hessian_eigenvalue"])
 
 
+def test_a_trace_sees_the_batch_norm_that_training_sees(digits):
+    """That of the batch: before the first step the running averages are 0 and 1, and give other gradients."""
+    program, state = program_and_state(digits, SMALL)
+    model, probe = models.create("small", 10), subset(digits.train, feed.PROBE)
+    images = jnp.float32((probe["image"] / 255 - np.array(digits.mean)) / np.array(digits.std))
+
+    def loss_and_logits(params):
+        variables = {"params": params, "batch_stats": state.batch_stats}
+        logits, _ = model.apply(variables, images, train=True, mutable=["batch_stats"])
+        return -jnp.mean(jax.nn.log_softmax(logits)[jnp.arange(feed.PROBE), probe["label"]]), logits
+
+    gradients, logits = jax.jit(jax.grad(loss_and_logits, has_aux=True))(state.params)
+    measured = jax.device_get(program.trace(state, jax.device_put(probe)))
+    squares = sum(np.sum(np.square(leaf, dtype=np.float64)) for leaf in jax.tree.leaves(gradients))
+    assert measured["gradient_norm"] == pytest.approx(np.sqrt(squares), rel=1e-4)
+    lengths = np.linalg.norm(np.asarray(logits, np.float64), axis=1)
+    assert measured["logit_norm"] == pytest.approx(lengths.mean(), rel=1e-4)
+
+
 def kernels_of(params):
     """The convolutions' and the head's kernels by path."""
     flat = jax.tree_util.tree_leaves_with_path(params)

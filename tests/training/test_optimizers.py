@@ -73,12 +73,21 @@ def test_sgd_is_pytorchs():
             np.testing.assert_allclose(ours[step + 1][name], weights[name], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize(("lawn", "base"), [("adam_lawn", "adam"), ("sgd_lawn", "sgd"), ("lamb_lawn", None)])
-def test_lawn_is_its_base_for_the_free_epochs_and_holds_norms_after_them(lawn, base):
-    decay = {"weight_decay": 0.05} if lawn == "sgd_lawn" else {}
-    visited = run(config_of(lawn, alpha=0.05, free_epochs=1.0, **decay))
-    without = run(config_of(base, alpha=0.05, **decay)) if base else trajectory(optax.lamb(0.05, eps=1e-6))
-    assert_same(visited, without, steps=4)
+@pytest.mark.parametrize(
+    ("lawn", "values", "base"),
+    [
+        ("adam_lawn", {"beta2": 0.99, "epsilon": 1e-3}, optax.adam(0.05, 0.8, 0.99, 1e-3)),
+        (
+            "sgd_lawn",
+            {"weight_decay": 0.05},
+            optax.chain(optax.add_decayed_weights(0.05), optax.sgd(0.05, 0.8)),
+        ),
+        ("lamb_lawn", {"beta2": 0.99, "epsilon": 1e-3}, optax.lamb(0.05, 0.8, 0.99, 1e-3)),
+    ],
+)
+def test_lawn_is_its_base_for_the_free_epochs_and_holds_norms_after_them(lawn, values, base):
+    visited = run(config_of(lawn, alpha=0.05, beta1=0.8, free_epochs=1.0, **values))
+    assert_same(visited, trajectory(base), steps=4)
     norms = [float(jnp.linalg.norm(params["kernel"])) for params in visited]
     np.testing.assert_allclose(norms[4:], norms[4], rtol=1e-6)
     assert abs(norms[1] / norms[0] - 1) > 1e-4  # it moved while free

@@ -9,6 +9,7 @@ from math import prod
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
@@ -18,8 +19,8 @@ from adamlab.hyperparameters import OPTIMIZERS, ConfigError
 from adamlab.training import build, feed, train
 from adamlab.training.checkpoint import Checkpoints
 from adamlab.training.optimizers import Recipe, traced
-from adamlab.training.parallel import AXIS, Devices
-from adamlab.training.step import make_init, make_train_step
+from adamlab.training.parallel import AXIS, Devices, compile_training
+from adamlab.training.step import TrainState, make_init, make_train_step
 from tests.training import small
 
 CONFIG = RunConfig("digits", "small", Protocol("smoke", 200, test_images=70, batch_size=40, epochs=3, augment=True))
@@ -99,6 +100,19 @@ def test_batch_norm_per_device_is_that_of_pieces_of_a_devices_size():
     small.assert_agree(small.train(Devices(4), "sgd", norm_per_device=True), alone("sgd", pieces=4))
 
 
+@pytest.mark.parametrize(("count", "runs"), [(1, 1), (1, 2), (4, 1)])
+def test_a_chunk_takes_the_states_memory_for_the_next_one(count, runs):
+    """A state is in memory once, not twice."""
+    devices = Devices(count)
+    halve = compile_training(devices, lambda state, _: (jax.tree.map(lambda x: x / 2, state), jnp.zeros(())), runs=runs)
+    axis = (runs,) if runs > 1 else ()
+    before = devices.replicate(TrainState({"kernel": np.ones((*axis, 3), np.float32)}, {}, (), {}))
+    indices, seeds = np.zeros((*axis, 2, 4), np.int32), np.zeros((*axis, 2), np.uint32)
+    after, _ = halve(before, devices.replicate(small.DATA), indices, seeds)
+    np.testing.assert_array_equal(after.params["kernel"], np.full((*axis, 3), 0.25))  # two steps
+    assert before.params["kernel"].is_deleted()
+
+
 @pytest.mark.parametrize(("count", "pieces"), [(1, 1), (4, 1), (2, 4)])
 def test_streamed_batches_are_those_taken_from_memory(count, pieces):
     small.assert_agree(small.train(Devices(count), pieces=pieces, streamed=True), alone(pieces=pieces))
@@ -174,3 +188,11 @@ def test_batches_that_do_not_divide_are_refused_with_the_sizes_that_do(digits):
 def test_devices_that_are_not_there_are_refused(count):
     with pytest.raises(ConfigError, match=rf"--devices must be from 1 to 4; JAX_NUM_CPU_DEVICES .*, got {count}"):
         Devices(count)
+
+
+def test_a_job_of_several_processes_trains_on_all_its_devices(monkeypatch):
+    """Else a process could have none of them, and wait for ever."""
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    Devices(4)
+    with pytest.raises(ConfigError, match="--devices of a job with several processes must be all 4, got 2"):
+        Devices(2)

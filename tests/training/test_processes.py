@@ -204,6 +204,41 @@ def test_half_a_job_is_refused(arguments, message):
         join(*arguments)
 
 
-def test_a_process_on_its_own_joins_nobody(monkeypatch):
-    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "1")
+@pytest.fixture
+def joined(monkeypatch):
+    """What JAX is asked to join, in an environment that shows no job."""
+    for name in ("SLURM_STEP_NUM_TASKS", "OMPI_COMM_WORLD_SIZE", "KUBERNETES_SERVICE_HOST", "JOB_COMPLETION_INDEX"):
+        monkeypatch.delenv(name, raising=False)
+    calls = []
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *where, **options: calls.append((where, options)))
+    return calls
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [{}, {"SLURM_STEP_NUM_TASKS": "1"}, {"OMPI_COMM_WORLD_SIZE": "1"}, {"KUBERNETES_SERVICE_HOST": "10.0.0.1"}],
+)
+def test_a_process_on_its_own_joins_nobody(joined, monkeypatch, environment):
+    """Every pod of a Kubernetes cluster knows the service's host; those of an indexed job have a number, too."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
     join()
+    assert joined == []
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"SLURM_STEP_NUM_TASKS": "2"},
+        {"OMPI_COMM_WORLD_SIZE": "2"},
+        {"KUBERNETES_SERVICE_HOST": "10.0.0.1", "JOB_COMPLETION_INDEX": "0"},
+    ],
+)
+def test_a_process_of_a_job_joins_the_others_and_misses_a_dead_one_after_half_a_minute(
+    joined, monkeypatch, environment
+):
+    """JAX's own patience is 100 seconds."""
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    join()
+    assert joined == [((None, None, None), {"heartbeat_timeout_seconds": 30})]
