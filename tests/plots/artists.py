@@ -2,6 +2,7 @@
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 
 
@@ -22,3 +23,14 @@ def legend(axes: Axes) -> list[str]:
 
 def heading(figure: Figure) -> str:
     return " ".join(text.get_text() for text in figure.texts)
+
+
+def points(axes: Axes) -> dict[str, np.ndarray]:
+    """(points, 4) by label: x, mean, lower and upper end of the bar, not a number without one."""
+    drawn = {}
+    for container in axes.containers:
+        assert isinstance(container, ErrorbarContainer)
+        line, _, (bars,) = container.lines
+        ends = [segment[:, 1] if len(segment) else (np.nan, np.nan) for segment in bars.get_segments()]
+        drawn[container.get_label()] = np.column_stack([line.get_xydata(), np.reshape(ends, (-1, 2))])
+    return drawn

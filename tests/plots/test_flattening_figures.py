@@ -68,6 +68,14 @@ def test_what_a_logarithm_has_not_is_left_out_and_counted(tmp_path):
     assert draw(tmp_path)
 
 
+def test_an_angle_that_rounding_makes_of_a_step_of_0_is_left_out(tmp_path):
+    write_run(tmp_path, "adam", 50, traces=[{"angular_step": angle} for angle in (0.2, 0.1, 0.05, 2e-8)])
+    figure = figures_of(tmp_path)[FLATTENING]
+    (axes,) = flattening_axes(figure, 1)["angular_step"]
+    np.testing.assert_array_equal(curves(axes)["Adam"], [(1, 0.2), (2, 0.1), (3, 0.05)])
+    assert "left out of angular step (radians): 1 value not above 1e-7 or not finite" in heading(figure)
+
+
 def test_free_phases_end_in_a_vertical_line(tmp_path):
     for optimizer, free_epochs in (
         ("adam", {}),
@@ -100,6 +108,27 @@ def test_flattening_is_drawn_of_traced_runs_and_per_network(tmp_path):
     write_run(tmp_path, "adam", 50, model="plain20", traces=[{}] * 4)
     names = [name for name in figures_of(tmp_path) if name.startswith(FLATTENING)]
     assert names == [f"{FLATTENING}-plain20", f"{FLATTENING}-vgg19"]
+
+
+def test_adam_is_drawn_without_weight_decay_even_where_it_is_better_with_it(tmp_path):
+    """Weight decay would keep weights small as LAWN does."""
+    write_run(tmp_path, "adam", 50, 0.9, weight_decay=0.1, traces=[{"weight_norm": 5.0}] * 4)
+    (axes,) = flattening_axes(figures_of(tmp_path)[FLATTENING], 1)["weight_norm"]
+    assert curves(axes)["Adam"][:, 1].tolist() == [5] * 4  # there is no other
+    write_run(tmp_path, "adam", 50, 0.5, traces=[{"weight_norm": 9.0}] * 4)
+    (axes,) = flattening_axes(figures_of(tmp_path)[FLATTENING], 1)["weight_norm"]
+    assert curves(axes)["Adam"][:, 1].tolist() == [9] * 4
+
+
+def test_heading_says_how_many_images_were_measured_on_what_was_chosen_and_what_is_unfinished(tmp_path):
+    write_run(tmp_path, "adam", 50, 0.5, train_images=60, traces=[{}] * 4)
+    write_run(tmp_path, "adam_lawn", 50, outcome=None, train_images=60, traces=[{}] * 4)
+    said = heading(figures_of(tmp_path)[FLATTENING])
+    assert "measured on the first 60 training images" in said
+    assert "unfinished (1 of 2 runs)" in said
+    assert "best of several" not in said
+    write_run(tmp_path, "adam", 50, 0.6, train_images=60, alpha=0.1, traces=[{}] * 4)
+    assert "each line: best of several settings on these images" in heading(figures_of(tmp_path)[FLATTENING])
 
 
 def test_diverged_run_ends_in_an_x_where_it_was_measured_last(tmp_path):

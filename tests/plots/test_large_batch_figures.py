@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from matplotlib import colors
 from matplotlib.axes import Axes
-from matplotlib.container import ErrorbarContainer
 
 from adamlab import records
 from adamlab.claims.evidence import Study
@@ -16,19 +15,8 @@ from adamlab.hyperparameters import OPTIMIZERS
 from plots.flattening import ROWS
 from plots.large_batch import draw
 from plots.style import OPTIMIZER_STYLES
-from tests.plots.artists import heading, legend
+from tests.plots.artists import heading, legend, points
 from tests.plots.cells import FIGURE1, FLATTENING, FREE, figures_of, write_run
-
-
-def points(axes: Axes) -> dict[str, np.ndarray]:
-    """(points, 4) by label: x, mean, lower and upper end of the bar, not a number without one."""
-    drawn = {}
-    for container in axes.containers:
-        assert isinstance(container, ErrorbarContainer)
-        line, _, (bars,) = container.lines
-        ends = [segment[:, 1] if len(segment) else (np.nan, np.nan) for segment in bars.get_segments()]
-        drawn[container.get_label()] = np.column_stack([line.get_xydata(), np.reshape(ends, (-1, 2))])
-    return drawn
 
 
 def marks(axes: Axes) -> list[tuple[float, str]]:
@@ -141,6 +129,15 @@ def test_unfinished_runs_are_left_out_and_counted(tmp_path):
     assert "unfinished, left out (1 of 3 runs)" in heading(figure)
 
 
+def test_a_setting_with_a_finished_seed_stands_before_one_of_more_that_are_not(tmp_path):
+    for batch_size in (50, 400):
+        write_run(tmp_path, "adam", batch_size, 0.3)
+    for seed in range(2):
+        write_run(tmp_path, "adam", 50, outcome=None, alpha=0.1, seed=seed)
+    figure = figures_of(tmp_path)[FIGURE1]
+    np.testing.assert_allclose(points(figure.axes[0])["Adam"][:, :2], [(50, 30), (400, 30)], rtol=1e-12)
+
+
 def test_of_several_settings_the_best_mean_is_drawn_and_said(tmp_path):
     for seed in range(2):
         write_run(tmp_path, "adam", 50, 0.5 + 0.1 * seed, seed=seed)  # mean 55 %
@@ -185,45 +182,6 @@ def test_heading_names_data_and_variants_and_warns_of_other_data(tmp_path):
     names = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "digits": "digits, NOT CIFAR-10 or CIFAR-100"}
     for dataset, name in names.items():
         assert f"{name}: {said}" in heading(figures_of(tmp_path / dataset)[FIGURE1])
-
-
-def test_free_epochs_have_a_line_per_optimizer_and_batch_size(tmp_path):
-    for free_epochs, accuracy in ((0.0, 0.5), (1.0, 0.8), (3.0, 0.6)):
-        for seed in range(2):
-            write_run(tmp_path, "adam_lawn", 50, accuracy + 0.1 * seed, seed=seed, free_epochs=free_epochs)
-        write_run(tmp_path, "sgd_lawn", 400, accuracy / 2, free_epochs=free_epochs)
-    write_run(tmp_path, "adam_lawn", 400)  # a single value
-    write_run(tmp_path, "adam", 50)  # no free phase
-    accuracy, loss = figures_of(tmp_path)[FREE].axes
-    assert list(points(accuracy)) == list(points(loss)) == legend(accuracy) == ["Adam-LAWN, 50", "SGD-LAWN, 400"]
-    ours = [(0, 55, 50, 60), (1, 85, 80, 90), (3, 65, 60, 70)]
-    np.testing.assert_allclose(points(accuracy)["Adam-LAWN, 50"], ours, rtol=1e-9)
-    np.testing.assert_allclose(points(loss)["SGD-LAWN, 400"][:, :2], [(0, 1.25), (1, 1.4), (3, 1.3)], rtol=1e-12)
-    assert [label.get_text() for label in accuracy.get_xticklabels()] == ["0", "1", "3"]
-    assert accuracy.get_xlim()[0] < 0 < 3 < accuracy.get_xlim()[1]
-
-
-def test_free_epochs_are_compared_with_all_else_equal(tmp_path):
-    write_run(tmp_path, "adam_lawn", 50, 0.9, free_epochs=0.0, alpha=0.1)
-    write_run(tmp_path, "adam_lawn", 50, 0.8, free_epochs=1.0)
-    assert FREE not in figures_of(tmp_path)
-    write_run(tmp_path, "adam_lawn", 50, 0.7, free_epochs=2.0)
-    (axes, _) = figures_of(tmp_path)[FREE].axes
-    assert points(axes)["Adam-LAWN, 50"][:, 0].tolist() == [1, 2]
-    assert "best of several" not in heading(axes.figure)
-    write_run(tmp_path, "adam_lawn", 50, 0.1, free_epochs=2.0, alpha=0.1)
-    figure = figures_of(tmp_path)[FREE]  # as many values, and the 90 % among them
-    assert points(figure.axes[0])["Adam-LAWN, 50"][:, 0].tolist() == [0, 2]
-    assert "best of several settings on these images" in heading(figure)
-
-
-def test_larger_batches_are_lighter(tmp_path):
-    for batch_size in (50, 400, 2000):
-        for free_epochs in (0.0, 1.0):
-            write_run(tmp_path, "adam_lawn", batch_size, free_epochs=free_epochs)
-    (axes, _) = figures_of(tmp_path)[FREE].axes
-    lines = [container.lines[0] for container in axes.containers]
-    assert np.diff([np.dot(line.get_color(), (0.299, 0.587, 0.114)) for line in lines]).min() > 0.15
 
 
 def test_each_study_gets_its_figures_and_the_same_records_the_same_bytes(tmp_path):

@@ -1,16 +1,17 @@
-"""The figures that compare optimizers value by value, and rank hyperparameters by what they cost."""
+"""The figure and the table that rank hyperparameters by what they cost."""
 
 import numpy as np
 import pytest
 
 from adamlab import records
 from adamlab.analysis.sensitivity import main_effect_shares
-from adamlab.hyperparameters import OPTIMIZERS, Hyperparameters, grid_of
+from adamlab.hyperparameters import OPTIMIZERS, Hyperparameters
 from plots import numbers
+from plots.panels import SYMBOLS
 from plots.ranking import COLUMNS, index_rows, left_out
 from plots.ranking import curves as curves_of
 from plots.sensitivity import compose_all, draw
-from tests.plots.artists import curves, heading, panels
+from tests.plots.artists import heading, panels
 from tests.plots.curves import ADAM, write_grid, write_run
 
 
@@ -26,55 +27,6 @@ def bars_of(container):
 def points_of(axes):
     """The points by optimizer, (hyperparameters, 2) numbers each."""
     return {str(line.get_label()): line.get_xydata() for line in axes.lines if line.get_label() in OPTIMIZERS}
-
-
-def test_other_optimizers_have_figures_of_their_own_and_are_compared_value_by_value(tmp_path):
-    for optimizer, scale in (("adam", 1.0), ("adam_lawn", 2.0), ("sgd", 3.0)):
-        for place, value in enumerate(grid_of(optimizer, "alpha", "magnitude")):
-            for seed in (0, 1):
-                losses = (9.0, scale * (1 + place) + 0.5 * seed)
-                write_run(tmp_path, losses, optimizer=optimizer, alpha=value, seed=seed)
-    figures = compose_all(records.read_runs(tmp_path))
-    names = ["figure1-training-loss", "figure3-test-loss", "figure4-test-accuracy"]
-    expected = [name + suffix for suffix in ("", "-adam_lawn", "-sgd") for name in names]
-    assert sorted(figures) == sorted([*expected, "figure-optimizers-train_loss", "figure-optimizers-test_accuracy"])
-    assert "one of SGD's hyperparameters varies" in heading(figures["figure1-training-loss-sgd"])
-    assert list(curves(panels(figures["figure1-training-loss-sgd"])[r"plain20, $\alpha$"])) == [
-        "1e-3",
-        "0.01",
-        "0.1",
-        "1",
-        "10",
-    ]
-
-    (axes,) = figures["figure-optimizers-train_loss"].axes
-    # Adam's five alphas and SGD's, from 1e-5 to 10, make seven places; SGD's begin at the third.
-    assert [axes.xaxis.get_major_formatter()(x) for x in axes.xaxis.get_majorticklocs()] == [
-        "1e-5", "1e-4", "1e-3", "0.01", "0.1", "1", "10",
-    ]  # fmt: skip
-    lines = {container.get_label(): container.lines[0].get_xydata() for container in axes.containers}
-    assert list(lines) == ["Adam", "Adam-LAWN", "SGD"]
-    # The mean of two seeds, 0.25 above the first.
-    np.testing.assert_allclose(lines["Adam-LAWN"], [[i, 2 * (1 + i) + 0.25] for i in range(5)])
-    np.testing.assert_allclose(lines["SGD"], [[2 + i, 3 * (1 + i) + 0.25] for i in range(5)])
-
-
-def test_networks_that_were_trained_at_other_values_share_their_places(tmp_path):
-    for optimizer in ("adam", "adamw"):
-        for model, values in (("plain20", ADAM["alpha"]), ("resnet34", (1e-3, 0.1))):
-            for value in values:
-                write_run(tmp_path, (1.0 + value,), model=model, optimizer=optimizer, alpha=value)
-    figure = compose_all(records.read_runs(tmp_path))["figure-optimizers-train_loss"]
-    for axes, places in zip(figure.axes, (range(5), (2, 4)), strict=True):
-        labels = axes.xaxis.get_major_formatter()
-        assert [labels(x) for x in axes.xaxis.get_majorticklocs()] == ["1e-5", "1e-4", "1e-3", "0.01", "0.1"]
-        for container in axes.containers:
-            assert [round(x) for x in container.lines[0].get_xdata()] == list(places)
-
-
-def test_one_optimizer_is_compared_with_nothing(tmp_path):
-    write_grid(tmp_path, ADAM)
-    assert not any("optimizers" in name for name in compose_all(records.read_runs(tmp_path)))
 
 
 def test_hyperparameters_are_ranked_by_expected_excess_loss(tmp_path):
@@ -228,3 +180,30 @@ def test_a_bar_is_the_tables_interval_even_where_its_point_lies_outside(tmp_path
     for name, symbol in (("alpha", r"$\alpha$"), ("beta1", r"$\beta_1$")):
         np.testing.assert_allclose(bars[symbol], found[name].excess[1:])
     assert any(low > cost for cost, low, _ in (curve.excess for curve in found.values()))
+
+
+def test_a_panel_is_of_its_network_and_a_point_of_its_optimizer(tmp_path):
+    """Losses of 1, but at the highest beta1, where each has its own: alpha, although first in grids, is free."""
+    heights = {
+        ("plain20", "adam"): 0.1,
+        ("plain20", "adamw"): 0.2,
+        ("resnet34", "adam"): 0.3,
+        ("resnet34", "adamw"): 0.4,
+    }
+    for (model, optimizer), height in heights.items():
+        for name in ("alpha", "beta1"):
+            for value in ADAM[name]:
+                loss = 1 + height * (value == 0.999)
+                write_run(tmp_path, (loss,), model=model, optimizer=optimizer, **{name: value})
+    runs = records.read_runs(tmp_path)
+    found = panels(compose_all(runs)["figure-ranking"])
+    # A triangle over the last of the decades from 1 - 0.1 to 1 - 0.999.
+    costs = {cell: height / 2 / np.log10(0.9 / 0.001) for cell, height in heights.items()}
+    for (model, optimizer), cost in costs.items():
+        axes = found[f"{model}, training loss"]
+        names = [label.get_text() for label in axes.get_yticklabels()]
+        assert names == [SYMBOLS["alpha"], SYMBOLS["beta1"]]  # from below
+        points = {names[round(y)]: x for x, y in points_of(axes)[optimizer]}
+        assert points == pytest.approx({SYMBOLS["alpha"]: 0, SYMBOLS["beta1"]: cost})
+        rows = index_rows(curves_of(runs, model, optimizer, "train_loss"))
+        assert [row[0] for row in rows] == ["beta1", "alpha"]

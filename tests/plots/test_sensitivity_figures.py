@@ -18,8 +18,8 @@ from tests.plots.curves import ADAM, PROTOCOL, write_grid, write_run
 FIGURE1, FIGURE2, FIGURE3, FIGURE4 = KINDS
 
 
-def figure_of(out: Path, kind=FIGURE1) -> Figure:
-    figure = compose(records.read_runs(out), kind)
+def figure_of(out: Path, kind=FIGURE1, optimizer="adam") -> Figure:
+    figure = compose(records.read_runs(out), kind, optimizer)
     assert figure is not None
     return figure
 
@@ -170,6 +170,17 @@ def test_diverged_run_ends_in_an_x_and_is_named(tmp_path):
     assert "diverged" in heading(figure)
 
 
+def test_runs_that_diverge_far_above_or_at_once_have_their_marks_within_the_axes_and_apart(tmp_path):
+    write_run(tmp_path, (3.0, 1e5), "diverged", alpha=0.1)
+    for alpha in (1.0, 10.0):
+        write_run(tmp_path, (), "diverged", alpha=alpha)
+    (axes,) = figure_of(tmp_path).axes
+    end, first, second = marks(axes, "x")
+    assert end == (2, 20)  # the axis' upper end
+    assert first[0] == second[0] == 0.5
+    assert 0 < second[1] < first[1] - 0.05 < 1
+
+
 def test_legend_says_which_network_and_how_many_seeds_did_not_finish(tmp_path):
     for seed in range(2):
         write_run(tmp_path, outcome="diverged" if seed else "finished", alpha=0.1, seed=seed)
@@ -226,6 +237,21 @@ def test_heading_names_data_protocol_and_variants(tmp_path):
     write_run(tmp_path / "c", alpha=0.1, microbatch=50)
     assert "BatchNorm over parts of a batch" in heading(figure_of(tmp_path / "c"))
     assert "BatchNorm" not in heading(ours) + heading(other)
+    write_run(tmp_path / "d", alpha=0.1, downsample="first")
+    write_run(tmp_path / "d", alpha=0.1, model="resnet34", stem="cifar")
+    assert "CIFAR stem; first layer of a set downsamples" in heading(figure_of(tmp_path / "d"))
+
+
+def test_heading_says_what_is_changed_and_how_lawn_was_trained(tmp_path):
+    write_grid(tmp_path, {"alpha": PERTURBATION["alpha"]})
+    assert heading(figure_of(tmp_path, FIGURE2)).startswith(
+        "Training loss when one of Adam's hyperparameters is perturbed CIFAR-10"
+    )
+    for free_epochs in (0.0, 1.0, 2.0):
+        write_run(tmp_path, optimizer="adam_lawn", free_epochs=free_epochs)
+    said = heading(figure_of(tmp_path, optimizer="adam_lawn"))
+    assert said.startswith("Training loss when one of Adam-LAWN's hyperparameters varies CIFAR-10")
+    assert "LAWN: constant learning rate, $E_{free}$ 0 to 2 of the epochs" in said
 
 
 def test_each_study_gets_its_figures(tmp_path):
