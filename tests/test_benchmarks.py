@@ -1,8 +1,14 @@
 """The benchmarks run on the library as it is; how fast is for a quiet machine to say."""
 
+import json
+from argparse import Namespace
 from collections import Counter
 from functools import partial
+from itertools import count
+from types import SimpleNamespace
+from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -13,7 +19,7 @@ from adamlab import models
 from adamlab.models.plain import Plain
 from adamlab.training.parallel import Devices
 from benchmarks import data as data_benchmark
-from benchmarks import devices, memory, optimizer, profile, step, sweep
+from benchmarks import devices, memory, optimizer, profile, startup, step, sweep, timing
 from benchmarks.timing import interleave, summary
 from tests.training import small
 
@@ -137,3 +143,48 @@ def test_a_profile_of_a_step_has_the_parts_that_the_net_has(monkeypatch):
     found = profile.profile("plain20", 2, "float32")["parts"]
     none = {part for part, milliseconds in found.items() if milliseconds == 0}
     assert none <= {"both, by products for each pixel", "idle"}  # no map is small enough
+
+
+class Linear(nn.Module):
+    """One matrix product."""
+
+    num_classes: int
+    axis_name: str | None = None
+    dtype: Any = None
+
+    @nn.compact
+    def __call__(self, images, train=False):
+        return nn.Dense(self.num_classes)(images.reshape(len(images), -1))
+
+
+def test_a_step_has_three_products_for_each_of_the_forward_pass_and_the_peak_is_all_of_mfu(monkeypatch, capsys):
+    monkeypatch.setitem(models.MODELS, "plain20", Linear)
+    # Of 8 images, 32 x 32 x 3 numbers each, ten sums of products: a multiplication and an addition per number.
+    flops = step.step_flops(step.NETS["plain20"], 8)
+    assert flops == pytest.approx(3 * 2 * 8 * 3072 * 10, rel=1e-3)  # but for the biases
+    # A chunk in 0.5 s is a step in 20 ms; at a peak that would take 10 ms, that is half of it.
+    monkeypatch.setattr(step, "jax_program", lambda *arguments: None)
+    monkeypatch.setattr(step, "interleave", lambda programs, turns: dict.fromkeys(programs, np.full(turns, 0.5)))
+    monkeypatch.setattr(step, "CHUNK", 25)
+    options = Namespace(batch_size=8, precision="float32", peer=None, turns=3)
+    found = step.compare("plain20", options, peak=flops / 0.01)
+    row = found["programs"]["adamlab"]
+    assert (found["limit_ms"], row["ms"], row["mfu"], row["images_per_second"]) == (10.0, 20.0, 0.5, 400.0)
+    assert capsys.readouterr().out.endswith("50.0%\n")
+
+
+def test_the_peak_counts_multiplications_and_additions(monkeypatch):
+    """By a clock that goes on by half a second whenever it is read."""
+    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=count(0, 0.5).__next__))
+    assert timing.matmul_flops(np.float32) == 2 * 1024**3 / 0.5
+
+
+def test_a_start_waits_for_all_but_the_execution_of_two_chunks(monkeypatch, capsys):
+    """By clocks of which one tells the phases, 1 to 5 s long, the other 20 s from the start of the process."""
+    monkeypatch.setitem(models.MODELS, "plain20", Linear)
+    monkeypatch.setattr("adamlab.training.parallel.keep_compilations", lambda: None)
+    clock = SimpleNamespace(perf_counter=iter((0, 1, 3, 6, 10, 15)).__next__, time=lambda: 120.0)
+    monkeypatch.setattr(startup, "time", clock)
+    startup.child("synthetic", "plain20", 100.0)
+    phases = {"imports": 1, "data": 2, "init": 3, "first chunk": 4, "second chunk": 5, "before execution": 10}
+    assert json.loads(capsys.readouterr().out) == phases

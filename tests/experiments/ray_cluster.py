@@ -1,4 +1,4 @@
-"""A Ray cluster of two nodes with one CPU each, in a process of its own: `python -m tests.experiments.ray_cluster`.
+"""A Ray cluster of two nodes, of one CPU and of two, in its own process: `python -m tests.experiments.ray_cluster`.
 
 Ray forks, which a process that has started JAX must not do. Prints the cluster's address; each line that it reads adds
 a node with two GPUs, as far as Ray knows, which it prints; the end of what it reads ends the cluster.
@@ -16,7 +16,7 @@ NODE = {"num_cpus": 1, "object_store_memory": 80_000_000}
 
 if __name__ == "__main__":
     cluster = Cluster(initialize_head=True, head_node_args=NODE | {"include_dashboard": False})
-    cluster.add_node(**NODE)
+    cluster.add_node(**NODE | {"num_cpus": 2})
     print(cluster.address, flush=True)
     added = []
     for _ in sys.stdin:

@@ -1,12 +1,17 @@
 """Where the cells of the LAWN paper's tables start from."""
 
+from collections import defaultdict
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from adamlab import records
 from adamlab.config import PROTOCOLS, RunConfig
 from adamlab.hyperparameters import OPTIMIZERS
 from experiments import cells
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_every_cell_has_hyperparameters_with_an_origin():
@@ -42,6 +47,18 @@ def test_what_was_tuned_on_one_network_and_data_set_is_not_said_of_others():
     assert cells.cell("cifar10", "plain20", laptop, "sgd_lawn", 250).origin == "tuned"
     for dataset, model in (("cifar100", "plain20"), ("cifar10", "vgg19")):
         assert cells.cell(dataset, model, laptop, "sgd_lawn", 250) == cells.starting_point(laptop, "sgd_lawn", 250)
+
+
+def test_what_is_called_tuned_is_the_best_of_the_published_tuning():
+    tried = defaultdict(dict)
+    for run in records.read_runs(ROOT / "docs/results/cifar10-lawn-laptop-tuning"):
+        config = run.config
+        assert (config.model, config.protocol.evaluate_on, run.ending) == ("plain20", "validation", "finished")
+        tried[config.optimizer, config.protocol.batch_size][config.hyperparameters] = run.epochs[-1]["test_accuracy"]
+    tuned = cells.TUNED["lawn-laptop", "cifar10", "plain20"]
+    assert {at: found.hyperparameters for at, found in tuned.items()} == {
+        at: max(accuracies, key=lambda setting: accuracies[setting]) for at, accuracies in tried.items()
+    }
 
 
 @pytest.mark.parametrize("epochs", [3, 4, 5, 20, 40])

@@ -1,15 +1,18 @@
 """The table of verdicts, from published records and made-up ones, and what is behind one."""
 
+import math
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from adamlab import command
-from adamlab.claims import CLAIMS
+from adamlab.claims import CLAIMS, judge
 from experiments import claims
 from tests.claims.worlds import madan
+from tests.experiments.console import printed
 
 ROOT = Path(__file__).parents[2]
 ALPHAS = [("plain20", None, None), *(("plain20", "alpha", value) for value in (1e-5, 1e-4, 1e-2, 1e-1))]
@@ -77,6 +80,25 @@ def test_a_verdict_is_traced_to_its_runs(run, tmp_path):
     assert line.startswith("  holds: ")
     by_seed = output.splitlines()[output.splitlines().index(line) + 1]
     assert f"by seed: {losses['alpha=0.01'] / losses['default']:.3g}," in by_seed
+
+
+def test_a_number_fails_as_one_of_all_those_of_its_claim(tmp_path):
+    """The lower loss at alpha 0.01 contradicts S3 at 5 %, but not at 5 %/4, S3 having four numbers.
+
+    Logarithms of -0.7, -1 and -1.3 have the mean -1 and the standard error 0.3 / sqrt(3) = 0.173, 5.77 of which are 1.
+    Student's t of two degrees of freedom is 4.30 at 5 %, and 8.86 at 1.25 %.
+    """
+    runs = {(run.config.setting, run.config.seed): run for run in madan(tmp_path, only=ALPHAS)}
+    for seed, logarithm in enumerate((-0.7, -1.0, -1.3)):
+        run, default = runs["alpha=0.01", seed], runs["default", seed]
+        loss = default.epochs[-1]["train_loss"] * math.exp(logarithm)
+        runs["alpha=0.01", seed] = replace(run, epochs=[*run.epochs[:-1], run.epochs[-1] | {"train_loss": loss}])
+    (s3,) = (claim for claim in CLAIMS if claim.name == "S3")
+    judgements = judge("study", list(runs.values()), [s3])
+    text = printed(claims.print_claim, s3, judgements)
+    assert "study, the paper's protocol: inconclusive" in text
+    assert "  open: plain20: training loss of alpha 0.01 against 0.001: x 0.368 " in text  # exp(-1)
+    assert text.count("  holds: ") == 3
 
 
 def test_what_was_not_run_is_said(run, tmp_path):

@@ -3,18 +3,17 @@
 import subprocess
 import sys
 from dataclasses import replace
-from io import StringIO
 from pathlib import Path
 from statistics import mean, stdev
 
 import pytest
-from rich.console import Console
 
 from adamlab import recording, records
 from adamlab.config import PROTOCOLS, RunConfig, tuning
 from adamlab.hyperparameters import Hyperparameters
 from experiments import cell_tables, large_batch
 from experiments.study import fit_devices
+from tests.experiments.console import printed
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["--dataset=digits", "--protocol=smoke", "--optimizer=adam_lawn", "--seeds=1"]
@@ -43,6 +42,23 @@ def test_lengths_of_the_warm_up_are_varied_like_those_of_the_free_phase():
     configs = configs_of("--optimizer=adam,adam_lawn", "--batch-size=256", "--warmup-epochs=2,10", "--seeds=1")
     lengths = [(c.optimizer, c.hyperparameters.warmup_epochs) for c in configs]
     assert lengths == [("adam", 2.0), ("adam", 10.0), ("adam_lawn", 2.0), ("adam_lawn", 10.0)]
+
+
+def test_weight_decays_are_varied_where_an_optimizer_has_one():
+    configs = configs_of("--optimizer=adam,adam_lawn", "--batch-size=256", "--weight-decay=0,1e-4", "--seeds=1")
+    decays = [(c.optimizer, c.hyperparameters.weight_decay) for c in configs]
+    assert decays == [("adam", 0.0), ("adam", 1e-4), ("adam_lawn", 0.0)]
+
+
+def test_numbers_are_in_the_precision_that_is_asked_for():
+    assert {config.precision for config in configs_of("--table=2", "--precision=bf16")} == {"bf16"}
+    assert {config.precision for config in configs_of("--table=2")} == {"float32"}
+
+
+def test_tuning_is_around_the_starting_point_not_around_what_it_found():
+    """0.06 sqrt(250 / 50) = 0.134 and a third and three times that; what was found is 0.402."""
+    configs = configs_of("--tune", "--optimizer=sgd_lawn", "--batch-size=250", protocol="lawn-laptop")
+    assert [config.hyperparameters.alpha for config in configs] == [0.0447, 0.134, 0.402]
 
 
 def test_tuning_looks_at_training_images_that_are_not_trained_on():
@@ -139,12 +155,6 @@ def write_run(out, config, accuracies, outcome="finished"):
     recording.append(folder, {"outcome": outcome})
 
 
-def printed(function, *arguments):
-    console = Console(record=True, width=200, file=StringIO())
-    function(console, *arguments)
-    return console.export_text()
-
-
 def test_the_papers_number_stands_beside_mean_standard_error_and_n(tmp_path):
     configs = configs_of("--optimizer=sgd", "--batch-size=256,10000")
     accuracies = [0.93, 0.94, 0.96]
@@ -172,8 +182,14 @@ def test_tuning_prints_the_best_setting_first_and_divergence_last(tmp_path):
     configs = [RunConfig("cifar10", "plain20", protocol, setting) for setting in settings]
     for config, accuracy in zip(configs, (0.3, 0.4, 0.0), strict=False):  # of the last one there is nothing yet
         write_run(tmp_path, config, [accuracy], "finished" if accuracy else "diverged")
-    rows = [line for line in printed(cell_tables.print_tuning, tmp_path, configs).splitlines() if line.startswith("│")]
-    assert ["40.00%" in rows[0], "30.00%" in rows[1], "1 diverged" in rows[2]] == [True] * 3
+    text = printed(cell_tables.print_tuning, tmp_path, configs)
+    head, *lines = [line for line in text.splitlines() if line[0] in "┃│"]
+    assert [title.strip() for title in head.split("┃")[1:-1]] == ["setting", "accuracy", "loss", "training loss"]
+    assert [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines] == [
+        ["alpha 0.003", "40.00%", "2.000", "1.000"],
+        ["alpha 0.001", "30.00%", "2.000", "1.000"],
+        ["alpha 0.01, 1 diverged", "", "", ""],
+    ]
 
 
 def test_tuning_with_seeds_ranks_settings_not_runs(tmp_path):
@@ -201,6 +217,18 @@ def test_settings_that_differ_in_their_warm_up_are_told_apart(tmp_path):
     found = printed(cell_tables.print_tuning, tmp_path, configs)
     rows = [[cell.strip() for cell in line.split("│")[1:3]] for line in found.splitlines() if line.startswith("│")]
     assert rows == [["warmup_epochs 2", "90.00%"], ["warmup_epochs 10", "50.00%"]]
+
+
+def test_what_is_varied_within_a_cell_is_said_and_where_its_own_is_from(tmp_path):
+    """A cell's own weight decay on the paper's scale is 5e-4, as SGD's."""
+    configs = configs_of("--optimizer=adam", "--batch-size=256", "--weight-decay=0,5e-4", "--seeds=1")
+    for config, accuracy in zip(configs, (0.5, 0.9), strict=True):
+        write_run(tmp_path, config, [accuracy])
+    text = " ".join(printed(cell_tables.print_cells, tmp_path, configs).split())
+    for line in ("Adam, weight decay 0 │ 50.00 (1)", "Adam, weight decay 0.0005 │ 90.00 (1)"):
+        assert line in text
+    assert "weight_decay 0, warmup_epochs 10 (varied from the cell's own)" in text
+    assert "weight_decay 0.0005, warmup_epochs 10 (literature: the default of Kingma and Ba" in text
 
 
 @pytest.mark.parametrize(

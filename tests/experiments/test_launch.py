@@ -173,13 +173,13 @@ def sbatch(tmp_path, monkeypatch):
 
 def test_slurm_gets_an_array_with_what_was_asked_for(sbatch, tmp_path):
     pytest.importorskip("submitit")
-    engine = launch.choose_engine(
-        "slurm", "partition=gpu,exclude=a1,a2,timeout_min=240,gpus_per_node=1,array_parallelism=2"
-    )
+    node = "gpus_per_node=1,mem_gb=7,cpus_per_task=3"
+    engine = launch.choose_engine("slurm", f"partition=gpu,exclude=a1,a2,timeout_min=240,{node},array_parallelism=2")
     with pytest.raises(ConfigError, match=r"SLURM refuses the jobs: .*no such partition"):
         list(engine.run([str, str, str], tmp_path / "out", print))
     script = sbatch.read_text()
-    for line in ("partition=gpu", "exclude=a1,a2", "time=240", "gpus-per-node=1", "array=0-2%2", "signal=USR2@90"):
+    asked = ("partition=gpu", "exclude=a1,a2", "time=240", "gpus-per-node=1", "mem=7GB", "cpus-per-task=3")
+    for line in (*asked, "array=0-2%2", "signal=USR2@90"):
         assert f"#SBATCH --{line}\n" in script
     assert engine.accelerator() is not None  # so that the protocol is the paper's
     assert launch.choose_engine("slurm", "timeout_min=240").accelerator() is None

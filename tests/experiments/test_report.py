@@ -12,6 +12,7 @@ from experiments.claims import print_claim
 from experiments.report import print_report
 from plots.sensitivity import compose_all
 from plots.studies import gather
+from tests.experiments.console import printed
 from tests.experiments.processes import finish
 from tests.faults.study import recorded
 from tests.plots import cells
@@ -64,6 +65,14 @@ def test_what_one_setting_for_both_networks_costs_is_said_of_networks_trained_al
     assert re.search(r"each costs \d\.\d points", said())  # no interval
     write_run(tmp_path, (1.0,), model="plain20", alpha=0.01)
     assert said() == "plain20 and resnet34 were not trained alike: what one setting for both costs is not known."
+
+
+def test_what_has_no_index_is_said(tmp_path):
+    write_grid(tmp_path, {"alpha": ADAM["alpha"][:-1], "beta1": ADAM["beta1"]})
+    write_run(tmp_path, outcome=None, alpha=ADAM["alpha"][-1])
+    lines = printed(print_report, tmp_path).splitlines()
+    assert "plain20, Adam: without alpha, since no seed has ended at all its 5 values" in lines
+    assert [line.split()[1] for line in lines if line.startswith("│")] == ["beta1", "beta1"]  # of either loss
 
 
 def test_a_study_of_batch_sizes_is_no_sensitivity_study(tmp_path):

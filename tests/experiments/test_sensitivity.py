@@ -12,13 +12,13 @@ import pytest
 from rich.console import Console
 
 from adamlab import data, records
-from adamlab.config import PROTOCOLS, Protocol, RunConfig
-from adamlab.hyperparameters import ConfigError, Hyperparameters
+from adamlab.config import Protocol
+from adamlab.hyperparameters import ConfigError
 from adamlab.training.checkpoint import Position
 from experiments import sensitivity
 from experiments.display import Display
 from experiments.options import choose_protocol
-from experiments.tables import make_table, print_tables
+from experiments.tables import print_tables
 from plots.sensitivity import draw
 from tests.experiments.processes import ROOT, SHAPE, SMALL, TINY, finish, start
 from tests.faults.study import recorded
@@ -59,34 +59,6 @@ def test_another_configuration_in_the_same_folder_is_refused(study):
     assert errors.count("\n") == 1
     assert "epochs 3 here, 2 there" in errors
     assert recorded(out) == before
-
-
-def test_a_diverged_run_is_said_and_not_in_the_mean():
-    def run(seed, loss, outcome):
-        epoch = {"epoch": 1, "train_loss": loss, "test_loss": loss, "test_accuracy": 0.5}
-        config = RunConfig("digits", "plain20", PROTOCOLS["smoke"], seed=seed)
-        return records.Run(Path(), config, {}, [epoch], {"outcome": outcome})
-
-    console = Console(record=True, width=200, file=io.StringIO())
-    runs = [run(0, 1.5, "finished"), run(1, 1.0, "finished"), run(2, 99.0, "diverged")]
-    console.print(make_table("plain20", "adam", "alpha", {1e-3: runs}))
-    # The mean of 1.5 and 1, and their standard deviation, 0.5 / sqrt(2).
-    assert re.search(r"1\.2500 ± 0\.3536 .*default, diverged \(1 of 3\)", console.export_text())
-
-
-def test_a_value_that_lacks_a_seed_is_not_the_best():
-    """Another process has only just begun it."""
-
-    def run(alpha, seed, loss):
-        epoch = {"epoch": 1, "train_loss": loss, "test_loss": loss, "test_accuracy": 0.5}
-        config = RunConfig("digits", "plain20", PROTOCOLS["smoke"], Hyperparameters(alpha=alpha), seed)
-        return records.Run(Path(), config, {}, [epoch], {"outcome": "finished"})
-
-    console = Console(record=True, width=200, file=io.StringIO())
-    rows = {1e-3: [run(1e-3, 0, 2.0), run(1e-3, 1, 2.0)], 1e-2: [run(1e-2, 0, 1.0)]}
-    console.print(make_table("plain20", "adam", "alpha", rows))
-    whole, lacking = (line for line in console.export_text().splitlines() if line.startswith("│"))
-    assert ("2.0000 ± 0.0000*" in whole, "1.0000 " in lacking, "1 of 2 seeds" in lacking) == (True, True, True)
 
 
 @pytest.mark.parametrize("width", [80, 100, 160])
@@ -260,6 +232,11 @@ def test_options_of_a_network_go_to_that_network_alone():
     for config in configs_of("--param=alpha", "--stem=cifar", "--downsample=first"):
         expected = ("cifar", None) if config.model == "resnet34" else (None, "first")
         assert (config.stem, config.downsample) == expected
+
+
+def test_numbers_are_in_the_precision_that_is_asked_for():
+    assert {config.precision for config in configs_of("--param=alpha", "--precision=bf16")} == {"bf16"}
+    assert {config.precision for config in configs_of("--param=alpha")} == {"float32"}
 
 
 def test_a_default_that_is_spelled_out_is_the_same_run():
