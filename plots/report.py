@@ -82,12 +82,12 @@ def compose(runs: list[Run]) -> "dict[str, Figure]":
 
 
 def make_picture(name: str, figure: "Figure", judgements: list[Judgement]) -> Picture:
-    """The figure in 56 colours as lossless WebP, which keeps the page below a megabyte."""
+    """The figure in 44 colours as lossless WebP, which keeps the page below a megabyte."""
     from PIL import Image
 
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI)
-    image = Image.open(buffer).convert("RGB").quantize(56).convert("RGB")
+    image = Image.open(buffer).convert("RGB").quantize(44).convert("RGB")
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", lossless=True)
     source = f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
