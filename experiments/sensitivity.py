@@ -81,7 +81,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     arguments = parser.parse_args(argv)
     given = [name for name, value in vars(arguments).items() if value != parser.get_default(name)]
     if arguments.report and (other := sorted(set(given) - {"report", "out"})):
-        parser.error(f"--report is of all that is recorded in --out, the only option that it takes; got --{other[0]}")
+        option = other[0].replace("_", "-")
+        parser.error(f"--report is of all that is recorded in --out, the only option that it takes; got --{option}")
     return arguments
 
 

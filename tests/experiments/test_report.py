@@ -102,7 +102,7 @@ def test_a_folders_name_is_no_markup(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("arguments", "named"), [(["--optimizer=sgd"], "--optimizer"), (["--seeds=3", "--epochs=2"], "--epochs")]
+    ("arguments", "named"), [(["--optimizer=sgd"], "--optimizer"), (["--seeds=3", "--data-dir=."], "--data-dir")]
 )
 def test_a_report_takes_no_option_that_it_would_not_look_at(tmp_path, arguments, named):
     status, output, errors = finish(["--report", *arguments, f"--out={tmp_path}"])

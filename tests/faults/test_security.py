@@ -56,11 +56,8 @@ def test_a_name_like_the_terminals_markup_is_shown_as_it_is():
 @pytest.mark.parametrize("place", ["--out={}", "--dataset={}", "{}"])
 def test_control_characters_of_a_name_do_not_reach_the_terminal(place):
     """Nor do bytes that are no UTF-8 end in a traceback."""
-    arguments = [
-        "--report" if "out" in place else "--seeds=1",
-        place.format("a\n\x1b[31m\udcff"),
-        "--data-dir=/nowhere",
-    ]
+    others = ["--report"] if "out" in place else ["--seeds=1", "--data-dir=/nowhere"]
+    arguments = [*others, place.format("a\n\x1b[31m\udcff")]
     command_line = [sys.executable, "-m", "experiments.sensitivity", *arguments]
     result = subprocess.run(command_line, cwd=study.ROOT, capture_output=True)
     assert result.returncode == 2
