@@ -1,9 +1,9 @@
 """Composable Optax transforms: Adam, and optimization on spheres of constant layer norm (LAWN)."""
 
-from adamlab.optim.adam import adam
+from adamlab.optim.adam import adam, scale_by_adam
 from adamlab.optim.constraints import keep_on_sphere, project_to_tangent
 from adamlab.optim.lawn import LawnState, adam_lawn, lamb_lawn, lawn, sgd_lawn
-from adamlab.optim.relatives import adamp, fixed_norm
+from adamlab.optim.relatives import adamp, fixed_norm, scale_by_adamp
 from adamlab.optim.schedules import three_phase_schedule, two_phase_schedule
 from adamlab.optim.sphere import kernel_mask, layer_norms
 
@@ -19,6 +19,8 @@ __all__ = [
     "lawn",
     "layer_norms",
     "project_to_tangent",
+    "scale_by_adam",
+    "scale_by_adamp",
     "sgd_lawn",
     "three_phase_schedule",
     "two_phase_schedule",

@@ -37,6 +37,17 @@ def scale_by_adam(
 
     Raises:
       ValueError: A number is out of range. Traced values cannot be looked at and are not checked.
+
+    Example:
+      >>> import jax.numpy as jnp, optax
+      >>> w = jnp.array([2.0])
+      >>> optimizer = optax.chain(scale_by_adam(), optax.add_decayed_weights(0.01), optax.scale_by_learning_rate(0.1))
+      >>> updates, _ = optimizer.update(jnp.array([5.0]), optimizer.init(w), w)
+      >>> f"{updates[0]:.3f}"  # -0.1 (1 + 0.01 * 2): AdamW
+      '-0.102'
+
+    Source:
+      As `adam`.
     """
     check_decay(b1=b1, b2=b2)
     check_non_negative(eps=eps, eps_root=eps_root)
@@ -55,7 +66,7 @@ def scale_by_adam(
             if g is None:  # a gradient that is missing: its moments stay as they are
                 return None
             step = m / correction1 / (jnp.sqrt(v / correction2 + eps_root) + eps)
-            return step.astype(jnp.promote_types(g.dtype, m.dtype))
+            return step.astype(jnp.promote_types(jnp.result_type(g), m.dtype))
 
         mu = jax.tree.map(partial(average, b1), state.mu, updates)
         nu = jax.tree.map(partial(average, b2), state.nu, jax.tree.map(squared_size, updates))
@@ -130,7 +141,7 @@ def keep_dtypes(inner: optax.GradientTransformation) -> optax.GradientTransforma
     def narrowed(update, *given):
         if update is None:
             return None
-        return update.astype(reduce(jnp.promote_types, (x.dtype for x in given)))
+        return update.astype(reduce(jnp.promote_types, map(jnp.result_type, given)))
 
     def update_fn(updates, state, params=None):
         moved, new_state = inner.update(updates, state, params)

@@ -68,7 +68,7 @@ def project_to_tangent(
 
 
 class KeepOnSphereState(NamedTuple):
-    """State of `keep_on_sphere`: see `adamlab.optim.lawn.LawnState` for the fields."""
+    """State of `keep_on_sphere`: see `adamlab.LawnState` for the fields."""
 
     count: ArrayLike
     radius: Leaves

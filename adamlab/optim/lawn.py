@@ -88,7 +88,8 @@ def lawn(
     Args:
       inner: Any Optax optimizer but those with a line search, which would not see the constraint.
       free_steps: Number of free steps, >= 0; the paper's E_free is in epochs, and "just a few" of them. May be a
-        traced array: one program serves a grid of them. A fraction of a step counts as a whole one.
+        traced array: one program serves a grid of them. A fraction of a step counts as a whole one; a number between
+        0 and 1 is refused, as a decay rate or a share of the training in the wrong place.
       mask: Which leaves to constrain: a tree of bools with the structure of the parameters, or a prefix of it, or a
         function from parameters to such a tree. Default: `kernel_mask`, since the paper's argument is about
         homogeneous layers; biases and normalisation parameters are free.
@@ -97,8 +98,9 @@ def lawn(
       project_update: Whether to remove from the inner optimizer's update what it has along w, before retraction.
         Momentum gathered at other points, and Adam's rescaling, make updates leave the tangent space.
       at_switch: What happens to the inner state at the switch. "keep", the default: nothing. "reset": it starts
-        afresh, but for the counts of steps that schedules read and for injected hyperparameters. "transport": first
-        moments (the fields mu, trace and ema of Optax's states) are projected onto the tangent space.
+        afresh, but for what sets a learning rate: the counts of steps that schedules read, injected hyperparameters,
+        `reduce_on_plateau`. "transport": first moments (the fields mu, trace and ema of Optax's states, but for
+        centered RMSProp's) are projected onto the tangent space.
 
     Returns:
       A transformation whose `update` needs `params`, and whose state is a `LawnState`. Updates keep the dtypes that
@@ -264,4 +266,6 @@ def lamb_lawn(
 
 def _counted(free_steps: Steps) -> Steps:
     """As far as a count of steps, an int32, goes: for ever."""
+    if isinstance(free_steps, float) and 0 < free_steps < 1:
+        raise ValueError(f"free_steps must be a number of steps, 0 or at least 1, got {free_steps}")
     return min(int(free_steps), 2**31 - 1) if isinstance(free_steps, Integral) else free_steps

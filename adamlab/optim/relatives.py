@@ -65,7 +65,27 @@ def scale_by_adamp(
     *,
     unit_axis: int = -1,
 ) -> optax.GradientTransformationExtraArgs:
-    """`adamp` before the learning rate and the sign; the arguments are the same."""
+    """`adamp` before the learning rate and the sign.
+
+    Args:
+      b1, b2, eps, weight_decay, delta, wd_ratio, nesterov, unit_axis: As in `adamp`.
+
+    Returns:
+      A transformation whose `update` needs `params`.
+
+    Raises:
+      ValueError: An argument is out of range, or `update` gets no `params`.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> transform, w = scale_by_adamp(), jnp.array([[3.0], [4.0]])
+      >>> updates, _ = transform.update(jnp.array([[-0.8], [0.6]]), transform.init(w), w)  # orthogonal to w
+      >>> [round(float(x), 2) for x in updates[:, 0]]  # Adam's (-1, 1) without its part along (0.6, 0.8)
+      [-1.12, 0.84]
+
+    Source:
+      As `adamp`.
+    """
     check_decay(b1=b1, b2=b2)
     check_positive(eps=eps)
     check_non_negative(weight_decay=weight_decay, delta=delta, wd_ratio=wd_ratio)

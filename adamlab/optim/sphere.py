@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax import lax
 from jax.core import Tracer
@@ -23,7 +24,7 @@ Leaves = dict[str, jax.Array]
 
 
 def kernel_mask(params: optax.Params) -> Any:
-    """Marks the kernels: leaves of rank 2 and more that are not called "bias", "scale", "b" or "offset".
+    """Marks the kernels: leaves of rank 2 and more that are no integers, nor called "bias", "scale", "b" or "offset".
 
     Rank alone would take the biases of Equinox's convolutions, of shape (channels, 1, 1), and of Flax's attention,
     of shape (heads, features), for kernels, and the normalisation scales of layers that `flax.linen.scan` has stacked.
@@ -42,7 +43,8 @@ def kernel_mask(params: optax.Params) -> Any:
     """
 
     def is_kernel(path, leaf):
-        return jnp.ndim(leaf) >= 2 and _name(path).split("/")[-1] not in ("bias", "scale", "b", "offset")
+        is_number = jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)  # a table of indices has no length
+        return jnp.ndim(leaf) >= 2 and is_number and _name(path).split("/")[-1] not in ("bias", "scale", "b", "offset")
 
     return tree_map_with_path(is_kernel, params)
 
@@ -64,7 +66,8 @@ def layer_norms(params: optax.Params) -> Leaves:
       >>> {path: float(norm) for path, norm in layer_norms({"dense": {"kernel": jnp.full((2, 2), 3.0)}}).items()}
       {'dense/kernel': 6.0}
     """
-    return {name: jnp.sqrt(inner_product(leaf, leaf)) for name, leaf in named(params).items()}
+    leaves = {name: jnp.asarray(leaf) for name, leaf in named(params).items()}
+    return {name: jnp.sqrt(inner_product(leaf, leaf)) for name, leaf in leaves.items()}
 
 
 def inner_product(x: jax.Array, y: jax.Array, unit_axis: int | None = None) -> jax.Array:
@@ -75,7 +78,7 @@ def inner_product(x: jax.Array, y: jax.Array, unit_axis: int | None = None) -> j
         return jnp.sum(products)
     if isinstance(unit_axis, Tracer):
         raise ValueError(f"unit_axis must be a Python int, got {unit_axis}: in inject_hyperparams it is a static_args")
-    if not hasattr(unit_axis, "__index__") or not -x.ndim <= unit_axis < x.ndim:
+    if isinstance(unit_axis, bool) or not hasattr(unit_axis, "__index__") or not -x.ndim <= unit_axis < x.ndim:
         raise ValueError(f"unit_axis must be an axis of every constrained leaf, got {unit_axis!r} for shape {x.shape}")
     unit = range(x.ndim)[unit_axis]
     return jnp.sum(products, axis=tuple(axis for axis in range(x.ndim) if axis != unit), keepdims=True)
@@ -128,6 +131,11 @@ def measure(
 ) -> Spheres:
     """Measures the norms, which become the radii up to and including step `free_steps`, the first one held."""
     weight = _select(params, mask)
+    if weight and weight.keys() != getattr(radius, "keys", dict)():
+        raise ValueError(
+            f"the state must be of the same parameters and mask: it has radii of {sorted(radius)}, and the mask "
+            f"selects {sorted(weight)}"
+        )
     square = {name: inner_product(w, w, unit_axis) for name, w in weight.items()}
     # Not count <= free_steps: a fraction of a step then counts as a whole one here too.
     is_new = count - 1 < free_steps
@@ -188,9 +196,12 @@ def _select(params: optax.Params, mask: Mask | None) -> Leaves:
     if not leaves:
         return {}
     mask = kernel_mask if mask is None else mask
-    # A tree of bools may be callable, too: an Equinox module is.
-    if callable(mask) and all(map(callable, jax.tree.leaves(mask))):
+    # A tree of bools may be callable, too: an Equinox module is. And a function may be a tree: a `Partial` is.
+    if callable(mask) and not any(map(_is_flag, jax.tree.leaves(mask))):
         mask = mask(params)
+    for flag in jax.tree.leaves(mask):
+        if not _is_flag(flag):
+            raise ValueError(f"mask must be a tree of bools, or a function that gives one, but has {flag!r}")
     try:  # as in optax.masked, one bool in the mask may stand for a whole subtree of the parameters
         flags = jax.tree.leaves(jax.tree.map(lambda m, tree: jax.tree.map(lambda _: bool(m), tree), mask, params))
     except ValueError as error:
@@ -199,6 +210,11 @@ def _select(params: optax.Params, mask: Mask | None) -> Leaves:
         found = ", ".join(f"{name or 'the parameter'} {jnp.shape(leaf)}" for name, leaf in leaves.items())
         raise ValueError(f"mask must select the leaves to constrain, but selects none of: {found}")
     return {name: leaf for (name, leaf), flag in zip(leaves.items(), flags, strict=True) if flag}
+
+
+def _is_flag(leaf: Any) -> bool:
+    is_array = isinstance(leaf, jax.Array | np.ndarray)
+    return isinstance(leaf, bool | np.bool_) or (is_array and leaf.dtype == bool and leaf.ndim == 0)
 
 
 def named(params: optax.Params) -> Leaves:

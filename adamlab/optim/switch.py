@@ -4,6 +4,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from adamlab.optim.sphere import Leaves, Spheres, named, project
 
@@ -15,7 +16,12 @@ _RUN_ON = ("hyperparams", "hyperparams_states", "step", "gradient_step", "rng_ke
 
 
 def has_first_moment(node: Any) -> bool:
-    """Whether a node of an inner state is one that has a running mean of gradients."""
+    """Whether a node of an inner state is one that has a running mean of gradients to step along.
+
+    Centered RMSProp has one, too, but subtracts its square from the second moment: with another mean its root is NaN.
+    """
+    if isinstance(node, optax.ScaleByRStdDevState):
+        return False
     return not set(FIRST_MOMENTS).isdisjoint(getattr(node, "_fields", ()))
 
 
@@ -25,11 +31,14 @@ def require_first_moments(inner_state: Any, constrained: Leaves) -> None:
     moments = [getattr(node, field) for node in nodes for field in FIRST_MOMENTS if field in node._fields]
     if not any(constrained.keys() & named(moment).keys() for moment in moments):
         fields, structure = " or ".join(FIRST_MOMENTS), jax.tree.structure(inner_state)
-        raise ValueError(f"at_switch='transport' needs {fields} shaped like the parameters in {structure}")
+        raise ValueError(
+            f"at_switch='transport' needs {fields} shaped like the parameters, not centered RMSProp's, in {structure}"
+        )
 
 
 def reset(inner_state: Any, fresh: Any, is_switch: jax.Array) -> Any:
-    """Replaces the state by a fresh one at the switch, except for `_RUN_ON` and the clocks of schedules."""
+    """Replaces the state by a fresh one at the switch, except for `_RUN_ON`, the clocks of schedules, and what
+    `reduce_on_plateau` has come to."""
 
     def is_state(node):
         return hasattr(node, "_fields")
@@ -40,6 +49,8 @@ def reset(inner_state: Any, fresh: Any, is_switch: jax.Array) -> Any:
         if not is_state(new):
             return jnp.where(is_switch, new, old)
         if set(new._fields) <= {"count", "rng_key"}:  # as in Optax's ScaleByScheduleState and AddNoiseState
+            return old
+        if isinstance(new, optax.contrib.ReduceLROnPlateauState):  # a learning rate, as a schedule's
             return old
         fields = [(name, getattr(old, name), getattr(new, name)) for name in new._fields]
         return new._replace(**{name: o if name in _RUN_ON else reset(o, n, is_switch) for name, o, n in fields})

@@ -51,6 +51,12 @@ def problem():
     return jnp.asarray(generator.normal(size=7), jnp.float32), jnp.asarray(gradients, jnp.float32)
 
 
+def test_takes_python_numbers_as_optax_does():
+    optimizer = adamlab.adam(0.1)
+    update, _ = optimizer.update(2.0, optimizer.init(1.0), 1.0)
+    np.testing.assert_allclose(update, -0.1, rtol=1e-6)  # the first step is the sign's
+
+
 @pytest.mark.parametrize("setting", SETTINGS, ids=str)
 def test_matches_algorithm_1_in_float64(problem, setting):
     theta, gradients = problem

@@ -113,6 +113,17 @@ def test_reset_keeps_what_a_person_set_and_where_training_is():
         np.testing.assert_allclose(trace["kernel"][0, 0], 1.9 * 0.64, rtol=1e-6)
 
 
+def test_reset_keeps_a_learning_rate_that_a_plateau_has_reduced():
+    plateau = optax.contrib.reduce_on_plateau(factor=0.1, patience=1)
+    optimizer = lawn(optax.chain(optax.sgd(0.1), plateau), free_steps=4, at_switch="reset")
+    params, scales = {"kernel": jnp.array([[3.0, 4.0]])}, []
+    state = optimizer.init(params)
+    for _ in range(6):  # the loss never falls, so every step but the first is one of a plateau
+        _, state = optimizer.update(params, state, params, value=1.0)
+        scales.append(float(state.inner_state[1].scale))
+    np.testing.assert_allclose(scales, [1, 0.1, 1e-2, 1e-3, 1e-4, 1e-5], rtol=1e-6)
+
+
 @pytest.mark.parametrize("unit_axis", [None, -1])
 @pytest.mark.parametrize(
     ("optimizer", "inner", "moment"),

@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 
@@ -20,6 +21,9 @@ def test_masks(make):
     assert constrained() == {"a/conv/kernel", "a/dense/kernel", "c"}
     assert constrained(mask={"a": False, "c": True}) == {"c"}
     assert constrained(mask=lambda params: jax.tree.map(lambda w: w.ndim == 1, params)) == {"a/conv/bias"}
+    of_rank = jax.tree_util.Partial(lambda rank, params: jax.tree.map(lambda w: w.ndim == rank, params), 1)
+    assert constrained(mask=of_rank) == {"a/conv/bias"}  # a function that is a tree as well
+    assert constrained(mask={"a": np.bool_(False), "c": jnp.array(True)}) == {"c"}
     with pytest.raises(ValueError, match=r"selects none of: a/conv/bias \(4,\), a/conv/kernel \(3, 3, 2, 4\), "):
         constrained(mask=lambda params: jax.tree.map(lambda _: False, params))
 
@@ -44,21 +48,28 @@ def test_wrong_use_is_refused():
         lawn(adam(0.1), free_steps=1, at_switch="restart")
     with pytest.raises(TypeError, match=r"inner must be an Optax optimizer.* got <function adam"):
         lawn(optax.adam, free_steps=1)
-    for inner in (optax.sgd(0.1), optax.sm3(0.1)):  # whose mu are accumulators, one per axis of a leaf
+    # SM3's mu are accumulators, one per axis of a leaf; centered RMSProp subtracts its own squared from its nu.
+    for inner in (optax.sgd(0.1), optax.sm3(0.1), optax.rmsprop(0.1, centered=True)):
         with pytest.raises(ValueError, match="at_switch='transport' needs mu or trace or ema shaped like the param"):
             lawn(inner, free_steps=1, at_switch="transport").init(toy.PARAMS)
-    for axis in (5, 1.0):
+    for axis in (5, 1.0, True):
         with pytest.raises(
             ValueError, match=rf"unit_axis must be an axis of every constrained leaf, got {axis} for shape"
         ):
             lawn(adam(0.1), free_steps=1, unit_axis=axis).init(toy.PARAMS)
     with pytest.raises(ValueError, match="mask must have the structure of the parameters"):
         lawn(adam(0.1), free_steps=1, mask={"other": True}).init(toy.PARAMS)
+    for mask in ("kernel", dict.fromkeys(toy.PARAMS, "lawn"), lambda params: jax.tree.map(jnp.ndim, params)):
+        with pytest.raises(ValueError, match="mask must be a tree of bools, or a function that gives one, but has"):
+            lawn(adam(0.1), free_steps=1, mask=mask).init(toy.PARAMS)
     with pytest.raises(ValueError, match=r"selects none of: the parameter \(2,\)"):
         lawn(adam(0.1), free_steps=1).init(jnp.ones(2))
     optimizer = adam_lawn(0.1, 1)
     with pytest.raises(ValueError, match="needs the parameters"):
         optimizer.update(toy.PARAMS, optimizer.init(toy.PARAMS))
+    other = adam_lawn(0.1, 1, mask={name: name == "conv/kernel" for name in toy.PARAMS}).init(toy.PARAMS)
+    with pytest.raises(ValueError, match=r"it has radii of \['conv/kernel'\], and the mask selects \['conv/kernel', "):
+        optimizer.update(toy.PARAMS, other, toy.PARAMS)
     clash = {"a/c": jnp.ones((2, 2)), "a": {"c": jnp.ones((2, 2))}}
     for function in (optimizer.init, layer_norms):
         with pytest.raises(ValueError, match="a path of its own"):
@@ -74,6 +85,9 @@ def test_wrong_use_is_refused():
         (sgd_lawn, {"momentum": 1.0}, r"momentum must be in \[0, 1\), got 1.0"),
         (sgd_lawn, {"weight_decay": -1e-4}, "weight_decay must be a finite number >= 0, got -0.0001"),
         (sgd_lawn, {"free_steps": -1}, "free_steps must be a finite number >= 0, got -1"),
+        # Where Optax has the momentum.
+        (sgd_lawn, {"free_steps": 0.9}, "free_steps must be a number of steps, 0 or at least 1, got 0.9"),
+        (adam_lawn, {"free_steps": 0.9}, "free_steps must be a number of steps, 0 or at least 1, got 0.9"),
         (lamb_lawn, {"learning_rate": -0.1}, "learning_rate must be a finite number >= 0, got -0.1"),
         (lamb_lawn, {"b1": 1.0}, r"b1 must be in \[0, 1\), got 1.0"),
         (lamb_lawn, {"b2": -0.1}, r"b2 must be in \[0, 1\), got -0.1"),

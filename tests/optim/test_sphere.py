@@ -6,6 +6,7 @@ import numpy as np
 import optax
 import pytest
 
+from adamlab.optim.lawn import lawn
 from adamlab.optim.sphere import inner_product, kernel_mask, layer_norms, measure, project, retract, zero_radii
 from tests.optim import toy
 
@@ -27,6 +28,23 @@ def test_kernel_mask_marks_what_is_of_rank_2_and_neither_bias_nor_scale():
     assert kernel_mask(params) == {"kernel": True, "scale": False, "bias": False, "gain": False}
     # It is the leaf's own name that counts.
     assert kernel_mask({"scale": {"kernel": jnp.ones((2, 2))}}) == {"scale": {"kernel": True}}
+
+
+def test_indices_are_no_kernels():
+    """A table of integers has a gradient of JAX's empty type, float0, which has no inner product with anything."""
+    params = {"kernel": jnp.array([[3.0, 4.0]]), "table": jnp.arange(4).reshape(2, 2)}
+    assert kernel_mask(params) == {"kernel": True, "table": False}
+    inner = optax.partition(
+        {"train": optax.sgd(0.1), "keep": optax.set_to_zero()}, {"kernel": "train", "table": "keep"}
+    )
+    optimizer = lawn(inner, free_steps=0)
+    grads = jax.grad(lambda p: jnp.sum(jnp.sin(p["kernel"])), allow_int=True)(params)
+    updates, _ = optimizer.update(grads, optimizer.init(params), params)
+    np.testing.assert_allclose(jnp.linalg.norm(params["kernel"] + updates["kernel"]), 5.0, rtol=1e-6)
+
+
+def test_norms_of_python_numbers():
+    assert layer_norms({"a": -3.0}) == {"a": 3.0}
 
 
 def test_layer_norms_are_exact_and_named_by_path(rng):
