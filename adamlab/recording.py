@@ -17,6 +17,8 @@ from adamlab.records import SCHEMA, Damaged, Run, check_config, read_config, rea
 def check_comparable(out: Path, configs: Iterable[RunConfig], data: str) -> None:
     """Raises RecordsError where a study holds runs that differ in more than a study varies: a curve would mix both.
 
+    Runs of another network are drawn beside, and must be of the same data alone.
+
     Args:
       out: The results folder.
       configs: What is asked.
@@ -32,19 +34,22 @@ def check_comparable(out: Path, configs: Iterable[RunConfig], data: str) -> None
         studies.setdefault(out / study_name(config) / config.model, {})[config.protocol.batch_size] = config
     for folder, by_batch in studies.items():
         ours = common(next(iter(by_batch.values())))
-        for path in sorted(folder.glob("*/*/config.json")):
+        for path in sorted(folder.parent.glob("*/*/*/config.json")):
             with suppress(Damaged):  # its own study repairs it
                 content = read_config(path.parent)
                 theirs, theirs_of = content["config"], content["provenance"].get("data", data)
-                said = difference(ours, common(theirs))
                 if theirs_of != data:
-                    said = said or f"{data} here, {theirs_of} there"
+                    said = f"{data} here, {theirs_of} there"
+                elif theirs.model != ours.model:
+                    continue
+                else:
+                    said = difference(ours, common(theirs))
                 # How a batch is cut decides numbers, too; a larger one may be cut where a smaller one stays whole.
                 if like := by_batch.get(theirs.protocol.batch_size):
                     cut = {"microbatch": like.microbatch, "norm_group": like.norm_group}
                     said = said or difference(replace(theirs, **cut), theirs)
                 if said:
-                    raise RecordsError(f"{folder} holds other runs ({said}); choose another --out")
+                    raise RecordsError(f"{path.parents[2]} holds other runs ({said}); choose another --out")
 
 
 def open_run(

@@ -28,7 +28,7 @@ from adamlab.data import load, synthetic
 from adamlab.data.augment import crop_and_flip
 from adamlab.data.pixels import random_box
 from adamlab.data.stream import PIECE, Plan, Source, read
-from benchmarks.timing import at_least, interleave, summary, write
+from benchmarks.timing import at_least, interleave, require_torch, summary, write
 from tests.data import photos
 
 SIZE, SHAPE = 224, (500, 375)
@@ -143,6 +143,8 @@ def main() -> None:
     parser.add_argument("--peer", choices=("torch",), help="also time this one")
     parser.add_argument("--output", type=Path, help="also write the figures to this JSON file")
     options = parser.parse_args()
+    if options.peer == "torch":
+        require_torch(parser)
     with tempfile.TemporaryDirectory() as folder:
         photographs = compare_photographs(Path(folder), options.images, options.turns, options.workers, options.peer)
     results = {"photographs": photographs, "cifar": compare_cifar(options.turns)}

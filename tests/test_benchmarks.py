@@ -72,6 +72,7 @@ def test_bad_input_is_refused(argument, answer, monkeypatch, capsys):
     [
         (step, ["--turns=0"], "--turns: must be at least 1, got 0"),
         (data_benchmark, ["--images=10"], "--images: must be at least 32, got 10"),
+        (data_benchmark, ["--peer=torch"], "--peer=torch needs PyTorch, which is not installed here"),
         (devices, ["--devices=2,4"], "--devices must begin with 1, beside which others are put, got 2"),
         (devices, ["--devices=1,99"], "--devices must be from 1 to 4"),
         (devices, ["--devices=1,3"], "batch_size must be a multiple of the 3 devices"),
@@ -82,6 +83,7 @@ def test_bad_input_is_refused(argument, answer, monkeypatch, capsys):
     ],
 )
 def test_what_cannot_be_measured_is_refused(command, arguments, answer, monkeypatch, capsys):
+    monkeypatch.setattr("benchmarks.timing.find_spec", lambda name: None)
     monkeypatch.setattr("sys.argv", ["benchmark", *arguments])
     with pytest.raises(SystemExit) as stop:
         command.main()

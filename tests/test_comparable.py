@@ -45,6 +45,15 @@ def test_a_study_is_of_one_version_of_its_data(tmp_path):
         recording.check_comparable(tmp_path, [CONFIG], "version 2.0.0")
 
 
+def test_the_networks_of_a_study_are_of_one_version_of_its_data(tmp_path):
+    """A claim about both would compare one version's images with another's."""
+    other = replace(CONFIG, model="resnet34")
+    recording.open_run(records.run_folder(tmp_path, other), other, {"data": "version 1.0.0"})
+    recording.check_comparable(tmp_path, [CONFIG], "version 1.0.0")
+    with pytest.raises(RecordsError, match=r"digits-smoke/resnet34 holds other runs \(version 2.0.0 here, version 1.0"):
+        recording.check_comparable(tmp_path, [CONFIG], "version 2.0.0")
+
+
 def test_a_study_of_batch_sizes_may_cut_a_batch_and_leave_another_whole(tmp_path):
     small = RunConfig("digits", "plain20", replace(PROTOCOLS["lawn-smoke"], batch_size=50))
     large = replace(small, protocol=replace(small.protocol, batch_size=100), microbatch=50)
