@@ -8,7 +8,7 @@ What belongs to a leaf as a whole is kept in flat dicts from its path ("Conv_0/k
 is off is a coefficient of 0 or 1, never a branch: one program serves both phases of `lawn` and every switching step.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -43,8 +43,9 @@ def kernel_mask(params: optax.Params) -> Any:
     """
 
     def is_kernel(path, leaf):
-        is_number = jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)  # a table of indices has no length
-        return jnp.ndim(leaf) >= 2 and is_number and _name(path).split("/")[-1] not in ("bias", "scale", "b", "offset")
+        if jnp.ndim(leaf) < 2 or not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):  # a table of indices
+            return False
+        return _name(path).split("/")[-1] not in ("bias", "scale", "b", "offset")
 
     return tree_map_with_path(is_kernel, params)
 
@@ -131,10 +132,11 @@ def measure(
 ) -> Spheres:
     """Measures the norms, which become the radii up to and including step `free_steps`, the first one held."""
     weight = _select(params, mask)
-    if weight and weight.keys() != getattr(radius, "keys", dict)():
+    of_state = sorted(radius) if isinstance(radius, Mapping) else []
+    if weight and of_state != sorted(weight):
         raise ValueError(
-            f"the state must be of the same parameters and mask: it has radii of {sorted(radius)}, and the mask "
-            f"selects {sorted(weight)}"
+            f"the state must be of the same parameters and mask: it has radii of {of_state}, and the mask selects "
+            f"{sorted(weight)}"
         )
     square = {name: inner_product(w, w, unit_axis) for name, w in weight.items()}
     # Not count <= free_steps: a fraction of a step then counts as a whole one here too.
