@@ -43,11 +43,14 @@ PARTS = {
     "S7": [{(model, "beta2", 0.1): (2.0, 1.0, 75.0)} for model in NETS]
     + [{(model, "beta2", value): (factor, 1.0, 75.0) for value, factor in ((0.1, 0.7), (0.9, 0.8))} for model in NETS],
     "S8": [{(model, "epsilon", value): (3.0, 1.0, 75.0)} for model in NETS for value in (1e-6, 1.0)],
-    "S9": [{(model, None, None): (1.0, 1.0, accuracy)} for model in NETS for accuracy in (60.0, 90.0, "climbing")],
+    "S9": [
+        {(model, None, None): (1.0, 1.0, accuracy)} for model in NETS for accuracy in (60.0, 90.0, "climbing", "level")
+    ],
     "S10": [
         {("resnet34", "alpha", 1e-4): (1.05, 1.1, 50.0)},
         {("resnet34", None, None): (1.0, 1.0, 62.0)},
         {("resnet34", "alpha", 1e-4): (1.05, 0.8, 65.0)},
+        {("resnet34", "alpha", 1e-4): (1.05, 2.0, 65.0)},
     ],
     "S11": [
         {setting("resnet34", "alpha", value): (1.5, *changed)}
@@ -79,10 +82,11 @@ PARTS = {
         {("sgd", True): 96.0},
     ],
     "L5": [
-        {("adamp", False): 91.0, ("adamp", True): 91.0},
-        {("adamp", False): 96.0, ("adamp", True): 96.0},
-        {("adamp", True): 92.0},
-        {("adam_lawn", True): 92.0},
+        {("adamp", False): 91.0},
+        {("adamp", False): 96.0, ("adamp", True): 96.0, ("adam_lawn", True): 95.5},
+        {("adamp", True): 96.0},
+        {("adamp", False): 94.7, ("adamp", True): 93.0},
+        {("adam_lawn", True): 92.9},
     ],
     "L6": [{("adam_lawn", False, 10.0): 96.0}],
     "L7": [
@@ -144,6 +148,7 @@ def still(tmp_path_factory):
         ("S9", ("plain20", None, None), (1.0, 1.0, 79.9), (1.0, 1.0, 80.1)),
         ("S10", ("resnet34", "alpha", 1e-4), (1.05, 1.1, 60.1), (1.05, 1.1, 59.9)),
         ("S10", ("resnet34", "alpha", 1e-4), (1.05, 1.1, 69.9), (1.05, 1.1, 70.1)),
+        ("S10", ("resnet34", "alpha", 1e-4), (1.05, 1.49, 65.0), (1.05, 1.51, 65.0)),
         ("S12", ("plain20", "alpha", 1e-5), (4.0, 1.0, 69.9), (4.0, 1.0, 70.1)),
         ("S13", ("plain20", "beta1", 0.1), (1.1, 0.9, 70.1), (1.1, 0.9, 69.9)),
         ("S13", ("plain20", "beta1", 0.1), (1.1, 0.9, 79.9), (1.1, 0.9, 80.1)),

@@ -165,6 +165,8 @@ def test_adamp_falls_behind_on_cifar100(tmp_path):
     assert verdicts(gupta(tmp_path / "falls", at, dataset="cifar100", only=at), "L5") == {"L5": "reproduced"}
     at |= {("adamp", True): 72.9}
     assert verdicts(gupta(tmp_path / "stays", at, dataset="cifar100", only=at), "L5") == {"L5": "contradicted"}
+    at |= {("adamp", False): 73.9, ("adamp", True): 73.3}  # falls, but not behind
+    assert verdicts(gupta(tmp_path / "above", at, dataset="cifar100", only=at), "L5") == {"L5": "contradicted"}
 
 
 def test_flattening_is_asked_for_only_once_adam_fits_its_images(tmp_path):

@@ -84,7 +84,8 @@ def madan(
 
     Args:
       changed: Entries as those of `MADAN`, with ("model", None, None) for the default setting; an accuracy may be the
-        word `falling`, `levelling` or `rising`, which is the shape of the test loss, or `climbing`, to 75 % at the end.
+        word `falling`, `levelling` or `rising`, which is the shape of the test loss, `climbing`, to 75 % at the end, or
+        `level`, at 75 % from the first epoch.
     """
     table = MADAN | (changed or {})
     settings = [(model, *at) for model in ("plain20", "resnet34") for at in [(None, None), *sorted(GRID)]]
@@ -107,7 +108,8 @@ def _curves(config: RunConfig, train: float, test: float, accuracy: float | str)
     }
     shape = shapes.get(str(accuracy), lambda e: 0.7 + 0.05 * abs(e - last / 2))
     reached = 75.0 if isinstance(accuracy, str) else accuracy
-    missing = (lambda e: 2 * (last - e)) if accuracy == "climbing" else (lambda e: 40 * 0.5**e)
+    ways = {"climbing": lambda e: 2 * (last - e), "level": lambda e: 0.0}
+    missing = ways.get(str(accuracy), lambda e: 40 * 0.5**e)
     return [
         {
             "epoch": epoch,
