@@ -29,7 +29,7 @@ LARGE_BATCH = {
     "cifar100": ("vgg19", PROTOCOLS["lawn-paper"].shared),
     "imagenet2012": ("resnet50", replace(PROTOCOLS["lawn-paper"].shared, **PHOTOGRAPHS["lawn-paper"])),
 }
-# The papers' own choices where a model has several: runs of another are not judged.
+# The papers' choices, or our reading of them, where a model has several: runs of another are not judged.
 OWN = {"stem": None, "downsample": None, "epsilon_placement": "outside"}
 # The runs of one setting, by seed.
 Seeds = dict[int, Run]
