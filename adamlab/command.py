@@ -9,7 +9,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -76,6 +76,7 @@ def run_main(main: Callable[[], None], module: str) -> NoReturn:
     except BrokenPipeError:
         # Who reads the output has seen enough, such as head: "Note on SIGPIPE" in Python's `signal`.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for what Python still flushes
+        _leave_job(1)
         sys.exit(1)
     except KeyboardInterrupt:
         message, status = f"Interrupted. {_continue_with(module)}", 130
@@ -122,7 +123,8 @@ def postponed() -> Iterator[Callable[[], bool]]:
     """Holds Ctrl-C and SIGTERM back until the end of a block, which gets a function that tells whether one arrived.
 
     So it does with a launcher's signal of preemption, whose handler is called at the end. A second Ctrl-C ends the
-    program at once, even within a long computation: the system does that.
+    program at once, since the system does that, as soon as Python sees it: a long computation is awaited with
+    `adamlab.training.group.awaited`.
 
     Raises:
       KeyboardInterrupt, Terminated: At the end of the block, for what was held back.
@@ -133,8 +135,10 @@ def postponed() -> Iterator[Callable[[], bool]]:
         arrived.append(number)
         if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
-        show_cursor = "\x1b[?25h" if sys.stderr.isatty() else ""  # which a live display has hidden
-        os.write(2, f"\nStopping after these steps; Ctrl-C ends at once.\n{show_cursor}".encode())
+        # Who reads it may be gone, or never have been: Ctrl-C ends `tee`, too. We stop and save all the same.
+        with suppress(OSError):
+            show_cursor = "\x1b[?25h" if os.isatty(2) else ""  # which a live display has hidden
+            os.write(2, f"\nStopping after these steps; Ctrl-C ends at once.\n{show_cursor}".encode())
 
     with _handling(dict.fromkeys((signal.SIGINT, signal.SIGTERM, *PREEMPTION), note)):
         yield lambda: bool(arrived)

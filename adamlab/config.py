@@ -119,6 +119,10 @@ def tuning(protocol: Protocol, available: int) -> Protocol:
     return replace(protocol, train_images=train_images, test_images=held_out, evaluate_on="validation")
 
 
+# Of networks that have several; None stands for the first.
+VARIANTS = {"stem": ("imagenet", "cifar"), "downsample": ("last", "first")}
+
+
 @dataclass(frozen=True)
 class RunConfig:
     """Everything that decides the numbers of one training run.
@@ -160,7 +164,7 @@ class RunConfig:
     norm_group: int | None = None
 
     def __post_init__(self) -> None:
-        for name, choices in (("stem", ("imagenet", "cifar")), ("downsample", ("last", "first"))):
+        for name, choices in VARIANTS.items():
             if (value := getattr(self, name)) is not None:
                 choose(name, value, choices)
             if value == choices[0]:  # the default, spelled out: the same run
@@ -234,7 +238,9 @@ class RunConfig:
 
 def difference(ours: RunConfig, theirs: RunConfig) -> str:
     """The entries in which two configurations differ, e.g. `epochs 8 here, 5 there`; empty if they are equal."""
-    flat_ours, flat_theirs = flatten(ours.to_dict()), flatten(theirs.to_dict())
+    flat_ours, flat_theirs = (flatten(config.to_dict()) for config in (ours, theirs))
+    for flat in (flat_ours, flat_theirs):
+        flat |= {name: flat[name] or choices[0] for name, choices in VARIANTS.items()}
     return ", ".join(
         f"{name} {flat_ours[name]} here, {flat_theirs[name]} there"
         for name in flat_ours

@@ -14,7 +14,7 @@ from adamlab.hyperparameters import Hyperparameters
 from adamlab.records import SCHEMA, Damaged, Run, check_config, read_config, read_lines, read_run, study_name
 
 
-def check_comparable(out: Path, configs: Iterable[RunConfig], data: str) -> None:
+def check_comparable(out: Path, configs: Iterable[RunConfig], data: str, matmul_precision: str | None = None) -> None:
     """Raises RecordsError where a study holds runs that differ in more than a study varies: a curve would mix both.
 
     Runs of another network are drawn beside, and must be of the same data alone.
@@ -23,6 +23,7 @@ def check_comparable(out: Path, configs: Iterable[RunConfig], data: str) -> None
       out: The results folder.
       configs: What is asked.
       data: The `contents` of the data set, with which the provenance of runs is compared where it has an entry `data`.
+      matmul_precision: JAX's setting, which decides what float32 is on a GPU or TPU; None for its default.
     """
 
     def common(config: RunConfig) -> RunConfig:
@@ -38,8 +39,11 @@ def check_comparable(out: Path, configs: Iterable[RunConfig], data: str) -> None
             with suppress(Damaged):  # its own study repairs it
                 content = read_config(path.parent)
                 theirs, theirs_of = content["config"], content["provenance"].get("data", data)
+                precision = content["provenance"].get("matmul_precision")
                 if theirs_of != data:
                     said = f"{data} here, {theirs_of} there"
+                elif precision != matmul_precision:
+                    said = f"JAX_DEFAULT_MATMUL_PRECISION {matmul_precision} here, {precision} there"
                 elif theirs.model != ours.model:
                     continue
                 else:

@@ -129,7 +129,8 @@ def read_runs(results: Path) -> list[Run]:
             folders.append(Path(folder))
             subfolders.clear()  # a run may be going on: its checkpoints come and go
     if not folders:
-        raise RecordsError(f"no runs below {results}: expected folders with a config.json")
+        expected = "it is a file" if results.is_file() else "expected folders with a config.json"
+        raise RecordsError(f"no runs below {results}: {expected}")
     return [read_run(folder) for folder in sorted(folders)]
 
 

@@ -49,13 +49,17 @@ def print_figures(console: Console, paths: Sequence[Path]) -> None:
             console.print(f"figure: {escape(str(path))}")
 
 
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def _introduction(configs: Sequence[RunConfig], pixels: int, chosen_for: str, accelerator: str | None) -> str:
     protocol = configs[0].protocol
     batches = ", ".join(str(batch) for batch in sorted({config.protocol.batch_size for config in configs}))
     held_out = "held-out training" if protocol.evaluate_on == "validation" else "test"
     text = (
-        f"{len(configs)} runs of {protocol.epochs} epochs on {configs[0].dataset}: protocol {protocol.name}"
-        f"{chosen_for}, {protocol.train_images:,} training and "
+        f"{_count(len(configs), 'run')} of {_count(protocol.epochs, 'epoch')} on {configs[0].dataset}: "
+        f"protocol {protocol.name}{chosen_for}, {protocol.train_images:,} training and "
         f"{protocol.test_images:,} {held_out} images, batch {batches}; "
     )
     if accelerator or any(config.model not in IMAGES_PER_SECOND for config in configs):

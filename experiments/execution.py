@@ -1,5 +1,6 @@
 """How a study's runs are carried out, in this process or in one that an engine starts. It decides no number."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,6 +68,9 @@ class Execution:
         from adamlab.data.order import largest_divisor
         from adamlab.training.parallel import Devices
 
+        asked = os.environ.get("JAX_NUM_CPU_DEVICES", "1")
+        if not asked.isdigit() or int(asked) < 1:
+            raise ConfigError(f"JAX_NUM_CPU_DEVICES must be a number of devices, at least 1, got {asked!r}")
         try:
             available = jax.device_count()
         except RuntimeError as error:  # such as JAX_PLATFORMS=cuda without CUDA

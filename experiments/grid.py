@@ -10,12 +10,13 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import jax
 from rich.console import Console
 
 from adamlab import recording, records
 from adamlab.config import RunConfig
 from adamlab.data import Dataset, StreamDataset
-from adamlab.files import make_folder
+from adamlab.files import RecordsError, make_folder
 from adamlab.hyperparameters import ConfigError
 from adamlab.provenance import provenance
 from adamlab.training.checkpoint import Checkpoints
@@ -61,15 +62,17 @@ def run_grid(
         Checkpoints(folder / "checkpoint")  # refuses the path
     if execution.vmap > 1 and isinstance(dataset, StreamDataset):
         raise ConfigError(f"--vmap is for images in memory, got {dataset.name}")
+    if out.is_file():
+        raise RecordsError(f"--out must be a folder, got {out}, which is a file")
     if leads():  # refuses what is another's before anything is trained
         for config, folder in folders.items():
             records.find_run(folder, config)
-        recording.check_comparable(out, configs, dataset.contents)
+        recording.check_comparable(out, configs, dataset.contents, matmul_precision())
     if engine is not None:
         _launch(engine, folders, dataset, out, display, execution)
         return
     devices = execution.find_devices()
-    _agree_on(configs, dataset)
+    _agree_on(configs, dataset, execution)
     if not leads():
         follow(folders, dataset, execution.checkpoint_minutes, devices)
         return
@@ -82,9 +85,15 @@ def run_grid(
     announce(END)
 
 
-def _agree_on(configs: Sequence[RunConfig], dataset: Dataset) -> None:
+def matmul_precision() -> str | None:
+    """JAX's setting, by which float32 is float32 on a GPU or TPU, too; None for its default."""
+    return jax.config.jax_default_matmul_precision  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def _agree_on(configs: Sequence[RunConfig], dataset: Dataset, execution: Execution) -> None:
     """Raises ConfigError in all processes of a job where they were asked for different things: numbers would mix."""
-    mine = zlib.crc32(repr((list(configs), dataset.name, dataset.contents)).encode()) >> 1  # as int32
+    asked = list(configs), dataset.name, dataset.contents, execution.spmd, matmul_precision()
+    mine = zlib.crc32(repr(asked).encode()) >> 1  # as int32
     if agree(announce(mine) != mine)[0]:
         raise ConfigError("all processes of a job must have the same options and data: theirs differ")
 
@@ -193,6 +202,8 @@ def _load(execution: Execution, name: str) -> Dataset:
 def describe(dataset: Dataset, devices: Devices) -> dict[str, Any]:
     """The provenance of what this process trains on a data set."""
     origin = provenance(devices.describe()) | {"classes": dataset.num_classes, "data": dataset.contents}
+    if precision := matmul_precision():
+        origin["matmul_precision"] = precision
     if dataset.note:  # such as that these are not the images that were asked for
         origin["note"] = dataset.note
     return origin

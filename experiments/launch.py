@@ -9,7 +9,9 @@ import logging
 import os
 import re
 import shutil
+import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -137,13 +139,18 @@ class Ray:
             # Nothing but small results goes through the object store, and a cluster has its own.
             mine = {"include_dashboard": False, "object_store_memory": 10**8} if self.address == "local" else {}
             host, _, port = self.address.rpartition(":")
+            handler = signal.getsignal(signal.SIGTERM)  # Ray takes it, and would end this process with a dump
             try:
                 if host:  # Ray itself would try for minutes
                     socket.create_connection((host, int(port)), timeout=10).close()
                 ray.init(self.address, logging_level=logging.ERROR, log_to_driver=False, **mine)
-            except (OSError, ValueError, RuntimeError) as error:
+            except Exception as error:  # a bare one where it does not start in half a minute
                 expected = f"HOST:PORT of a Ray cluster, or auto on a node of one, got {self.address!r}"
-                raise ConfigError(f"RAY_ADDRESS must be {expected}: {first_line(error)}") from None
+                problem = "Ray does not start here" if mine else f"RAY_ADDRESS must be {expected}"
+                raise ConfigError(f"{problem}: {first_line(error)}") from None
+            finally:
+                if threading.current_thread() is threading.main_thread():
+                    signal.signal(signal.SIGTERM, handler)
         return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 

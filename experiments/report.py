@@ -13,7 +13,7 @@ from adamlab.analysis.sensitivity import tuning_dependence
 from adamlab.claims.measures import accuracy
 from adamlab.hyperparameters import OPTIMIZERS
 from adamlab.records import RecordsError, Run
-from plots.ranking import COLUMNS, METRICS, Curve, curves, index_rows, left_out
+from plots.ranking import COLUMNS, METRICS, Curve, curves, index_rows, learned, left_out
 from plots.studies import find_studies
 
 
@@ -35,7 +35,7 @@ def print_report(console: Console, results: Path) -> None:
         for optimizer in (name for name in OPTIMIZERS if any(run.config.optimizer == name for run in runs)):
             for metric in METRICS:
                 for model in models:
-                    if found := curves(runs, model, optimizer, metric):
+                    if found := learned(curves(runs, model, optimizer, metric)):
                         console.print(make_table(model, optimizer, metric, found))
             for line in (line for model in models for line in left_out(runs, model, optimizer)):
                 console.print(line)

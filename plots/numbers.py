@@ -12,7 +12,7 @@ from adamlab.records import Run
 from plots.cells import cell_of, final, rank
 from plots.final import evaluated
 from plots.panels import group, select
-from plots.ranking import COLUMNS, METRICS, curves, index_rows, intervals, left_out
+from plots.ranking import COLUMNS, METRICS, curves, index_rows, intervals, learned, left_out
 from plots.studies import setting, span
 from plots.style import format_value
 
@@ -98,7 +98,7 @@ def last_epoch(runs: list[Run], model: str, optimizer: str, study: str) -> Table
 
 def indices(runs: list[Run], model: str, optimizer: str, metric: str) -> Table:
     """A row per hyperparameter: its sensitivity indices with intervals."""
-    found = curves(runs, model, optimizer, metric)
+    found = learned(curves(runs, model, optimizer, metric))
     what = f"{model}, {OPTIMIZERS[optimizer].title}, {METRICS[metric]}"
     said = intervals(found.values())
     caption = f"{what}: sensitivity indices in nats"

@@ -85,8 +85,13 @@ def curves(runs: list[Run], model: str, optimizer: str, metric: str) -> dict[str
     return found
 
 
+def learned(found: dict[str, Curve]) -> dict[str, Curve]:
+    """The curves of which a value is better than a guess: by the others, all clipped, nothing would seem to matter."""
+    return {name: curve for name, curve in found.items() if curve.losses.min() < guess(curve.runs[0])}
+
+
 def left_out(runs: list[Run], model: str, optimizer: str) -> list[str]:
-    """What has no curve although it was varied, and why: an index of some of its values would be of something else."""
+    """What has no index although it was varied, and why: an index of some of its values would be of something else."""
     told = []
     for parameter in MAGNITUDE:
         ended, default = _ended(runs, model, optimizer, parameter), getattr(OPTIMIZERS[optimizer].defaults, parameter)
@@ -94,6 +99,10 @@ def left_out(runs: list[Run], model: str, optimizer: str) -> list[str]:
             told.append(f"{parameter}, whose default {default:g} was not trained")
         elif len(ended) > 1 and not _common(ended):
             told.append(f"{parameter}, since no seed has ended at all its {len(ended)} values")
+    for metric, title in METRICS.items():
+        found = curves(runs, model, optimizer, metric)
+        guesses = [name for name in found if name not in learned(found)]
+        told += [f"the {title} by {name}, of which no value is better than a guess" for name in guesses]
     return [f"{model}, {OPTIMIZERS[optimizer].title}: without {' and '.join(told)}"] if told else []
 
 
@@ -206,7 +215,7 @@ def compose_ranking(runs: list[Run]) -> Figure | None:
     models = sorted({run.config.model for run in runs})
     studied = [name for name in OPTIMIZERS if any(run.config.optimizer == name for run in runs)]
     found = {
-        (metric, model, name): curves(runs, model, name, metric)
+        (metric, model, name): learned(curves(runs, model, name, metric))
         for metric in METRICS
         for model in models
         for name in studied

@@ -13,7 +13,8 @@ import optax
 from jax import Array, lax
 from jax.flatten_util import ravel_pytree
 
-from adamlab.optim.sphere import inner_product, kernel_mask, layer_norms
+from adamlab.optim.leaves import kernel_mask
+from adamlab.optim.sphere import inner_product, layer_norms
 
 
 def trace(

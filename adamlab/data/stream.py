@@ -164,9 +164,10 @@ class Source:
             if substitute:
                 candidates = ((places[row] + ahead) % plan.train_images for ahead in range(plan.train_images))
             for place in map(int, candidates):
+                record = self._fetch(records, place)
                 try:
                     key = None if epoch is None else (plan.seed, epoch, 2, place)
-                    piece["image"][row], piece["label"][row] = self._decode(records, place, key)
+                    piece["image"][row], piece["label"][row] = self._decode(record, records, place, key)
                     break
                 except DataError as error:
                     if not plan.dataset.skip_corrupt:
@@ -178,13 +179,28 @@ class Source:
             raise DataError(f"no training image of {plan.dataset.name} can be decoded; last: {skipped[-1]}")
         return piece | {"skipped": tuple(skipped)}
 
-    def _decode(self, records: Records, place: int, key: tuple[int, ...] | None) -> tuple[np.ndarray, int]:
-        """An image at random, or its centre, and its label."""
+    def _fetch(self, records: Records, place: int) -> bytes:
+        """A record as it is stored; an error, also with `--skip-corrupt`, where file or disk does not give it: a file
+        server that is away for a minute would leave its images out."""
+        try:
+            return self._reader(records)[place]
+        except MemoryError:
+            raise
+        except Exception as error:  # whatever array_record raises
+            raise DataError(f"{self._where(records, place)} cannot be read: {one_line(error)}") from None
+
+    def _where(self, records: Records, place: int) -> str:
+        shard = int(np.searchsorted(np.cumsum(records.sizes), place, "right"))
+        return f"record {place - sum(records.sizes[:shard])} of {records.paths[shard]}"
+
+    def _decode(
+        self, record: bytes, records: Records, place: int, key: tuple[int, ...] | None
+    ) -> tuple[np.ndarray, int]:
+        """A record's image cut at random, or its centre, and its label."""
         from tensorflow_datasets.proto import tf_example_pb2
 
         name = "unknown"
         try:
-            record = self._reader(records)[place]
             features = tf_example_pb2.Example.FromString(record).features.feature  # pyright: ignore[reportAttributeAccessIssue]
             name = next((features[n].bytes_list.value[0].decode() for n in NAMES if n in features), name)
             label = features[records.label].int64_list.value[0]
@@ -194,10 +210,10 @@ class Source:
             if key is None:
                 return center_crop(encoded, self.plan.size), label
             return random_crop(encoded, self.plan.size, np.random.default_rng(key)), label
-        except Exception as error:  # whatever array_record, protobuf and Pillow raise for what they cannot read
-            shard = int(np.searchsorted(np.cumsum(records.sizes), place, "right"))
-            record = place - sum(records.sizes[:shard])
-            where = f"record {record} of {records.paths[shard]}, file name {name}"
+        except MemoryError:
+            raise
+        except Exception as error:  # whatever protobuf and Pillow raise for what they cannot read
+            where = f"{self._where(records, place)}, file name {name}"
             # Pillow's own message would name an object in memory, and so each time another.
             reason = "it is no image" if isinstance(error, UnidentifiedImageError) else one_line(error)
             raise DataError(f"{where}, cannot be decoded: {reason}") from None

@@ -110,8 +110,8 @@ def resnet34(
     """ResNet-34: He et al. 2015, figure 3 and table 1; 21,797,672 parameters for 1000 classes.
 
     The sensitivity paper (section 3.2) takes "the 34-layer architecture", says that it "was designed for ImageNet
-    (though can be easily adapted to work for CIFAR-10)", and not how. Keeping the ImageNet stem is our reading. It cites
-    their figure 4, which is one of curves; the architecture is figure 3.
+    (though can be easily adapted to work for CIFAR-10)", and not how. Keeping the ImageNet stem is our reading. It
+    cites their figure 4, which is one of curves; the architecture is figure 3.
 
     Args:
         num_classes: number of logits.

@@ -21,6 +21,14 @@ def check_learning_rate(learning_rate: ArrayLike | Callable) -> None:
         check_non_negative(learning_rate=learning_rate)
 
 
+def check_steps(**values: ArrayLike) -> None:
+    """Raises ValueError unless every value, given by name, is a number of steps, 0 or at least 1 (or traced).
+
+    Between the two it is a share of the training, or a momentum.
+    """
+    _check(values, lambda x: x == 0 or 1 <= x < float("inf"), "a number of steps, 0 or at least 1")
+
+
 def check_non_negative(**values: ArrayLike) -> None:
     """Raises ValueError unless every value, given by name, is a finite number >= 0 (or traced)."""
     _check(values, lambda x: 0 <= x < float("inf"), "a finite number >= 0")

@@ -7,9 +7,8 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
+from adamlab.optim.leaves import Leaves, Mask
 from adamlab.optim.sphere import (
-    Leaves,
-    Mask,
     largest_drift,
     measure,
     project,

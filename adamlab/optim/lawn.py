@@ -14,10 +14,9 @@ import optax
 from jax.typing import ArrayLike
 
 from adamlab.optim.adam import adam, keep_dtypes
-from adamlab.optim.checks import check_decay, check_learning_rate, check_non_negative
+from adamlab.optim.checks import check_decay, check_learning_rate, check_non_negative, check_steps
+from adamlab.optim.leaves import Leaves, Mask
 from adamlab.optim.sphere import (
-    Leaves,
-    Mask,
     largest_drift,
     measure,
     project,
@@ -130,7 +129,7 @@ def lawn(
         raise TypeError(f"inner must be an Optax optimizer, such as optax.adam(1e-3), got {inner!r}")
     if at_switch not in ("keep", "reset", "transport"):
         raise ValueError(f"at_switch must be 'keep', 'reset' or 'transport', got {at_switch!r}")
-    check_non_negative(free_steps=free_steps)
+    check_steps(free_steps=free_steps)
     free_steps = _counted(free_steps)
     inner = optax.with_extra_args_support(inner)
 
@@ -222,7 +221,8 @@ def sgd_lawn(
     """
     check_learning_rate(learning_rate)
     check_decay(momentum=momentum)
-    check_non_negative(weight_decay=weight_decay, free_steps=free_steps)
+    check_non_negative(weight_decay=weight_decay)
+    check_steps(free_steps=free_steps)
     free_steps = _counted(free_steps)
     inner = optax.chain(
         optax.add_decayed_weights(lambda count: weight_decay * jnp.less(count, free_steps)),
@@ -266,6 +266,4 @@ def lamb_lawn(
 
 def _counted(free_steps: Steps) -> Steps:
     """As far as a count of steps, an int32, goes: for ever."""
-    if isinstance(free_steps, float) and 0 < free_steps < 1:
-        raise ValueError(f"free_steps must be a number of steps, 0 or at least 1, got {free_steps}")
     return min(int(free_steps), 2**31 - 1) if isinstance(free_steps, Integral) else free_steps

@@ -11,7 +11,8 @@ from jax.typing import ArrayLike
 from adamlab.optim.adam import average, keep_dtypes, one_minus_power, squared_size
 from adamlab.optim.checks import check_decay, check_learning_rate, check_non_negative, check_positive
 from adamlab.optim.lawn import lawn
-from adamlab.optim.sphere import Mask, inner_product, require_params
+from adamlab.optim.leaves import Mask
+from adamlab.optim.sphere import inner_product, require_params
 
 
 def fixed_norm(

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from jax.core import Tracer
 
-from adamlab.optim.checks import check_non_negative, check_positive
+from adamlab.optim.checks import check_positive, check_steps
 
 Number = float | jax.Array
 
@@ -33,7 +33,7 @@ def two_phase_schedule(peak_value: Number, warmup_steps: Number, total_steps: Nu
 
     Args:
       peak_value: The learning rate at the end of the warm-up, > 0.
-      warmup_steps: Length of the warm-up, >= 0. With 0 the first step has the peak.
+      warmup_steps: Length of the warm-up, 0 or at least 1. With 0 the first step has the peak.
       total_steps: Length of the training, > warmup_steps.
 
     Returns:
@@ -48,7 +48,7 @@ def two_phase_schedule(peak_value: Number, warmup_steps: Number, total_steps: Nu
       [0.0, 0.5, 1.0, 0.854, 0.5, 0.146, 0.0]
     """
     check_positive(peak_value=peak_value)
-    check_non_negative(warmup_steps=warmup_steps)
+    check_steps(warmup_steps=warmup_steps)
     _check_longer(total_steps, warmup_steps, "warmup_steps")
 
     def schedule(count):
@@ -75,8 +75,8 @@ def three_phase_schedule(
 
     Args:
       peak_value: The learning rate at the end of the warm-up, > 0.
-      free_steps: Length of the free phase, >= 0, as given to `adamlab.lawn`.
-      warmup_steps: Length of the warm-up after it, >= 0.
+      free_steps: Length of the free phase, 0 or at least 1, as given to `adamlab.lawn`.
+      warmup_steps: Length of the warm-up after it, 0 or at least 1.
       total_steps: Length of the training, > free_steps + warmup_steps.
       free_value: The learning rate of the free phase, > 0. Default: the peak.
 
@@ -94,7 +94,7 @@ def three_phase_schedule(
     check_positive(peak_value=peak_value)
     free_value = peak_value if free_value is None else free_value
     check_positive(free_value=free_value)
-    check_non_negative(free_steps=free_steps, warmup_steps=warmup_steps)
+    check_steps(free_steps=free_steps, warmup_steps=warmup_steps)
     _check_longer(total_steps, free_steps + warmup_steps, "free_steps + warmup_steps")
     constrained = two_phase_schedule(peak_value, warmup_steps, total_steps - free_steps)
     return lambda count: jnp.where(jnp.less(count, free_steps), free_value, constrained(count - free_steps))

@@ -8,46 +8,16 @@ What belongs to a leaf as a whole is kept in flat dicts from its path ("Conv_0/k
 is off is a coefficient of 0 or 1, never a branch: one program serves both phases of `lawn` and every switching step.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jax import lax
 from jax.core import Tracer
-from jax.tree_util import GetAttrKey, keystr, tree_leaves_with_path, tree_map_with_path
 
-Mask = Any | Callable[[Any], Any]
-Leaves = dict[str, jax.Array]
-
-
-def kernel_mask(params: optax.Params) -> Any:
-    """Marks the kernels: leaves of rank 2 and more that are no integers, nor called "bias", "scale", "b" or "offset".
-
-    Rank alone would take the biases of Equinox's convolutions, of shape (channels, 1, 1), and of Flax's attention,
-    of shape (heads, features), for kernels, and the normalisation scales of layers that `flax.linen.scan` has stacked.
-    "b" and "offset" are Haiku's names; its batch normalisation has parameters of shape (1, 1, 1, channels).
-
-    Args:
-      params: A tree of arrays.
-
-    Returns:
-      A tree of bools with the structure of `params`.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> kernel_mask({"conv": {"kernel": jnp.ones((3, 3, 8, 16)), "bias": jnp.ones(16)}, "scale": jnp.ones(())})
-      {'conv': {'bias': False, 'kernel': True}, 'scale': False}
-    """
-
-    def is_kernel(path, leaf):
-        if jnp.ndim(leaf) < 2 or not jnp.issubdtype(jnp.result_type(leaf), jnp.inexact):  # a table of indices
-            return False
-        return _name(path).split("/")[-1] not in ("bias", "scale", "b", "offset")
-
-    return tree_map_with_path(is_kernel, params)
+from adamlab.optim.leaves import Leaves, Mask, map_leaves, named, select
 
 
 def layer_norms(params: optax.Params) -> Leaves:
@@ -111,7 +81,7 @@ class Spheres(NamedTuple):
 def zero_radii(params: optax.Params, mask: Mask | None, unit_axis: int | None) -> Any:
     """The radii before the first step."""
     # Zeros that lie on devices as the norms will: on a mesh whose axes are explicit, that is part of their type.
-    zeros = {name: jnp.zeros_like(inner_product(w, w, unit_axis)) for name, w in _select(params, mask).items()}
+    zeros = {name: jnp.zeros_like(inner_product(w, w, unit_axis)) for name, w in select(params, mask).items()}
     # optax.tree.map_params calls init with a tree without leaves. One leaf then stands for the whole dict, and says
     # that the radii, unlike the moments, are not shaped (or sharded) like the parameters.
     return zeros or jnp.zeros([])
@@ -131,7 +101,7 @@ def measure(
     unit_axis: int | None,
 ) -> Spheres:
     """Measures the norms, which become the radii up to and including step `free_steps`, the first one held."""
-    weight = _select(params, mask)
+    weight = select(params, mask)
     of_state = sorted(radius) if isinstance(radius, Mapping) else []
     if weight and of_state != sorted(weight):
         raise ValueError(
@@ -153,7 +123,7 @@ def project(spheres: Spheres, updates: Any, unit_axis: int | None) -> Any:
         slope = inner_product(update, weight, unit_axis) / _non_zero(square)
         return (update - jnp.where(held, slope, 0.0) * weight).astype(update.dtype)
 
-    return _map_leaves(project_leaf, updates, spheres.weight, spheres.square, spheres.held)
+    return map_leaves(project_leaf, updates, spheres.weight, spheres.square, spheres.held)
 
 
 def retract(spheres: Spheres, updates: Any, unit_axis: int | None, project_update: bool = False) -> Any:
@@ -179,7 +149,7 @@ def retract(spheres: Spheres, updates: Any, unit_axis: int | None, project_updat
         shift = jnp.where(held, (jnp.square(radius) - end_square) / (norm * (norm + radius)), 0.0)
         return (scale * u + shift * w).astype(update.dtype)
 
-    return _map_leaves(retract_leaf, updates, spheres.weight, spheres.square, spheres.radius, spheres.held)
+    return map_leaves(retract_leaf, updates, spheres.weight, spheres.square, spheres.radius, spheres.held)
 
 
 def largest_drift(spheres: Spheres) -> jax.Array:
@@ -192,51 +162,6 @@ def largest_drift(spheres: Spheres) -> jax.Array:
     return largest
 
 
-def _select(params: optax.Params, mask: Mask | None) -> Leaves:
-    """The leaves that a mask selects, by path. A mask that selects nothing is an error which lists the leaves."""
-    leaves = named(params)
-    if not leaves:
-        return {}
-    mask = kernel_mask if mask is None else mask
-    # A tree of bools may be callable, too: an Equinox module is. And a function may be a tree: a `Partial` is.
-    if callable(mask) and not any(map(_is_flag, jax.tree.leaves(mask))):
-        mask = mask(params)
-    for flag in jax.tree.leaves(mask):
-        if not _is_flag(flag):
-            raise ValueError(f"mask must be a tree of bools, or a function that gives one, but has {flag!r}")
-    try:  # as in optax.masked, one bool in the mask may stand for a whole subtree of the parameters
-        flags = jax.tree.leaves(jax.tree.map(lambda m, tree: jax.tree.map(lambda _: bool(m), tree), mask, params))
-    except ValueError as error:
-        raise ValueError(f"mask must have the structure of the parameters, or begin as it does: {error}") from None
-    if not any(flags):
-        found = ", ".join(f"{name or 'the parameter'} {jnp.shape(leaf)}" for name, leaf in leaves.items())
-        raise ValueError(f"mask must select the leaves to constrain, but selects none of: {found}")
-    return {name: leaf for (name, leaf), flag in zip(leaves.items(), flags, strict=True) if flag}
-
-
-def _is_flag(leaf: Any) -> bool:
-    is_array = isinstance(leaf, jax.Array | np.ndarray)
-    return isinstance(leaf, bool | np.bool_) or (is_array and leaf.dtype == bool and leaf.ndim == 0)
-
-
-def named(params: optax.Params) -> Leaves:
-    """All leaves by path. Two of one path, such as "a/c" and "c" below "a", are an error."""
-    leaves = [(_name(path), leaf) for path, leaf in tree_leaves_with_path(params)]
-    if len(dict(leaves)) < len(leaves):
-        raise ValueError(f"every leaf needs a path of its own, got {sorted(name for name, _ in leaves)}")
-    return dict(leaves)
-
-
-def _map_leaves(function: Callable[..., jax.Array], tree: Any, *quantities: Leaves) -> Any:
-    """Replaces the leaves named in the quantities by function(leaf, *its quantities); the others pass."""
-
-    def apply(path, leaf):
-        name = _name(path)
-        return function(leaf, *(values[name] for values in quantities)) if name in quantities[0] else leaf
-
-    return tree_map_with_path(apply, tree)
-
-
 def _non_zero(divisor: jax.Array) -> jax.Array:
     return jnp.where(divisor > 0.0, divisor, 1.0)
 
@@ -244,10 +169,3 @@ def _non_zero(divisor: jax.Array) -> jax.Array:
 def _root(square: jax.Array) -> jax.Array:
     """The square root, with a derivative of 0 at 0: who differentiates through a training would get NaN there."""
     return jnp.where(square > 0.0, jnp.sqrt(_non_zero(square)), 0.0)
-
-
-def _name(path: tuple) -> str:
-    # The last step into a box (nnx.Param, linen.Partitioned) is no name: nnx.Optimizer inits with boxes and updates
-    # without them.
-    path = path[:-1] if path and path[-1] == GetAttrKey("value") else path
-    return keystr(path, simple=True, separator="/")

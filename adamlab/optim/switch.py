@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from adamlab.optim.sphere import Leaves, Spheres, named, project
+from adamlab.optim.leaves import Leaves, named
+from adamlab.optim.sphere import Spheres, project
 
 # What Optax's states call a running mean of gradients: Adam and most others, momentum, and `optax.ema`.
 FIRST_MOMENTS = ("mu", "trace", "ema")

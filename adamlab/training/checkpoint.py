@@ -127,8 +127,11 @@ class Checkpoints:
             raise RecordsError(f"{path} is of another version of this program ({what}); delete {self.folder}")
         try:
             return position, self._open().restore(int(path.name), args=ocp.args.StandardRestore(abstract_state))
+        except MemoryError:
+            raise
         except Exception as error:  # the files are what was saved, and what is here is too: another Orbax, perhaps
-            raise RecordsError(f"{path} cannot be restored ({_reason(error)}); delete {self.folder}") from error
+            advice = f"delete {self.folder}" if _error_code(error) is None else "it is kept: try again"
+            raise RecordsError(f"{path} cannot be restored ({_reason(error)}); {advice}") from error
 
     def save(self, config: RunConfig, position: Position, state: Any) -> None:
         """Saves the state at a position, whole or not at all, and drops the oldest.
@@ -232,7 +235,12 @@ def _position(path: Path, config: RunConfig) -> Position:
 
 
 def _reason(error: Exception) -> str:
-    """What the system says of a failed write, which Orbax and TensorStore wrap in errors of their own."""
-    found = re.search(r"os_error_code='(\d+)'", str(error))
-    code = error.errno if isinstance(error, OSError) else int(found[1]) if found else None
+    """What the system says of a failed read or write, which Orbax and TensorStore wrap in errors of their own."""
+    code = _error_code(error)
     return os.strerror(code) if code else one_line(error)[:200]
+
+
+def _error_code(error: Exception) -> int | None:
+    """The system's number of an error; None where it is not the system's."""
+    found = re.search(r"os_error_code='(\d+)'", str(error))
+    return error.errno if isinstance(error, OSError) else int(found[1]) if found else None

@@ -39,15 +39,19 @@ def join(coordinator: str | None = None, processes: int | None = None, process: 
     """
     if coordinator not in (None, "auto"):
         if processes is None or process is None or not 0 <= process < processes:
-            got = f"{processes} and {process}"
+            got = f"--num-processes={processes} and --process-id={process}"
             raise ConfigError(f"--coordinator needs --num-processes and --process-id, counted from 0, got {got}")
         if not re.fullmatch(r".+:\d{1,5}", coordinator) or not 0 < int(coordinator.rpartition(":")[2]) < 2**16:
             raise ConfigError(f"--coordinator must be auto or host:port, a port from 1 to 65535, got {coordinator!r}")
     elif processes is not None or process is not None:
-        raise ConfigError(f"--num-processes and --process-id need --coordinator=host:port, got {coordinator}")
+        given = {"--num-processes": processes, "--process-id": process, "--coordinator": coordinator}
+        got = " ".join(f"{name}={value}" for name, value in given.items() if value is not None)
+        raise ConfigError(f"--num-processes and --process-id need each other and --coordinator=host:port, got {got}")
     elif coordinator is None and not _in_cluster():
         return
     address = None if coordinator == "auto" else coordinator
+    # JAX's own handler of SIGTERM would replace ours, and only note that one came.
+    jax.config.update("jax_enable_preemption_service", False)
     try:
         # At the end the others wait for process 0, which draws figures, as long as JAX has it.
         jax.distributed.initialize(address, processes, process, heartbeat_timeout_seconds=SILENCE)

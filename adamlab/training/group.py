@@ -99,7 +99,7 @@ class Group:
         started = time.perf_counter() - self.positions[0].seconds
         for chunk in feed.chunks(self.epochs + 1, len(losses[0])):
             self.state, chunk_losses = self.program.train_chunk(self.state, *chunk)
-            rows = np.asarray(chunk_losses, np.float64).reshape(len(losses), -1)
+            rows = np.asarray(awaited(chunk_losses), np.float64).reshape(len(losses), -1)
             for place, row in enumerate(rows):
                 losses[place].extend(row.tolist())
             whole = np.atleast_1d(_all_finite(self.state) if len(losses) == 1 else _each_finite(self.state))
@@ -139,6 +139,15 @@ class Group:
         if config.trace_every and record["epoch"] % config.trace_every == 0:
             record |= _trace(self.program.trace, self.state_of(place), feed.probe)
         return record
+
+
+def awaited(result: jax.Array) -> jax.Array:
+    """The result once it is there. NumPy would wait for it where no signal is heard, and Ctrl-C not end anything."""
+    pause = 1e-4
+    while not result.is_ready():  # pyright: ignore[reportAttributeAccessIssue]
+        time.sleep(pause)
+        pause = min(1.05 * pause, 0.02)  # a twentieth of the time so far at most
+    return result
 
 
 @jax.jit

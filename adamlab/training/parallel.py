@@ -217,9 +217,14 @@ def keep_compilations() -> None:
 
     JAX's own setting, `JAX_COMPILATION_CACHE_DIR`, goes before ours. Programs for a CPU use the instructions of the
     machine that compiled them, so each kind of processor gets a folder of its own: a home is often shared by several.
+
+    A job of several processes on CPUs gets none: process 0 alone would find its programs, and the others, which still
+    compile theirs, would not meet it within the half minute that Gloo waits.
     """
     cache = cache_folder()
     if cache is None or "JAX_COMPILATION_CACHE_DIR" in os.environ:
+        return
+    if jax.distributed.is_initialized() and jax.process_count() > 1 and jax.default_backend() == "cpu":
         return
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []

@@ -267,7 +267,7 @@ def test_what_is_varied_within_a_cell_is_said_and_where_its_own_is_from(tmp_path
             ["--batch-size=256", "--microbatch=100"],
             "microbatch must divide the batch of 256, such as 64 or 128, got 100",
         ),
-        (["--num-processes=2"], "--num-processes and --process-id need --coordinator=host:port, got None"),
+        (["--num-processes=2"], "need each other and --coordinator=host:port, got --num-processes=2"),
         # 25 divides smoke's batches, not those of the tables.
         (["--dataset=digits", "--protocol=smoke", "--microbatch=25", "--devices=5"], "--devices must be from 1 to 4"),
         ([*SMALL, "--devices=5"], "--devices must be from 1 to 4; JAX_NUM_CPU_DEVICES makes several of a CPU, got 5"),

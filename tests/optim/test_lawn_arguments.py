@@ -84,7 +84,7 @@ def test_wrong_use_is_refused():
         (sgd_lawn, {"learning_rate": -0.1}, "learning_rate must be a finite number >= 0, got -0.1"),
         (sgd_lawn, {"momentum": 1.0}, r"momentum must be in \[0, 1\), got 1.0"),
         (sgd_lawn, {"weight_decay": -1e-4}, "weight_decay must be a finite number >= 0, got -0.0001"),
-        (sgd_lawn, {"free_steps": -1}, "free_steps must be a finite number >= 0, got -1"),
+        (sgd_lawn, {"free_steps": -1}, "free_steps must be a number of steps, 0 or at least 1, got -1"),
         # Where Optax has the momentum.
         (sgd_lawn, {"free_steps": 0.9}, "free_steps must be a number of steps, 0 or at least 1, got 0.9"),
         (adam_lawn, {"free_steps": 0.9}, "free_steps must be a number of steps, 0 or at least 1, got 0.9"),

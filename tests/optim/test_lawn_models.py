@@ -1,5 +1,7 @@
 """LAWN on the parameter trees of Linen, NNX, Equinox and Haiku, and convergence on Optax's own test problems."""
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,8 +10,8 @@ import pytest
 from flax import linen, nnx
 
 from adamlab.optim.lawn import adam_lawn, lamb_lawn, lawn, sgd_lawn
+from adamlab.optim.leaves import kernel_mask
 from adamlab.optim.relatives import adamp, fixed_norm
-from adamlab.optim.sphere import kernel_mask
 from tests.optim import toy
 
 X = jax.random.normal(jax.random.key(0), (16, 3))
@@ -115,6 +117,29 @@ def test_biases_of_rank_2_and_more_are_no_kernels():
     conv = eqx.filter(eqx.nn.Conv2d(3, 4, 3, key=jax.random.key(0)), eqx.is_array)
     mask = kernel_mask(conv)
     assert (mask.weight, mask.bias) == (True, False)
+
+
+class Attention(NamedTuple):
+    """Fields of which one has the name that boxes give to what they hold."""
+
+    query: jax.Array
+    value: jax.Array
+    bias: jax.Array
+
+
+def test_a_field_called_value_keeps_its_name():
+    """Below a module called "b", a name of biases, it would be none of the kernels."""
+    attention = Attention(jnp.ones((2, 2)), jnp.full((2, 2), 2.0), jnp.ones(2))
+    assert kernel_mask({"b": attention}) == {"b": Attention(True, True, False)}
+    params = {"b": attention, "boxed": linen.Partitioned(jnp.full((2, 2), 3.0), (None, None))}
+    optimizer = lawn(optax.sgd(0.1), free_steps=0)
+    gradients = jax.tree.map(lambda leaf: 1.0 + jnp.arange(leaf.size, dtype=float).reshape(leaf.shape), params)
+    updates, state = optimizer.update(gradients, optimizer.init(params), params)
+    assert {name: float(radius) for name, radius in state.radius.items()} == {"b/query": 2, "b/value": 4, "boxed": 6}
+    end = optax.apply_updates(params, updates)
+    for weight, norm in ((end["b"].query, 2.0), (end["b"].value, 4.0), (end["boxed"].value, 6.0)):
+        np.testing.assert_allclose(np.linalg.norm(weight), norm, rtol=1e-6)
+    assert (end["b"].value != attention.value).all()
 
 
 def test_a_mask_with_the_structure_of_an_equinox_module_is_no_function():

@@ -57,10 +57,14 @@ def test_wrong_values_are_refused():
         two_phase_schedule(1.0, 1, float("inf"))
     with pytest.raises(ValueError, match=r"total_steps must be < 2\*\*31, got 2147483648"):
         two_phase_schedule(1.0, 1, 2**31)
-    with pytest.raises(ValueError, match="free_steps must be a finite number >= 0, got -1"):
+    with pytest.raises(ValueError, match="free_steps must be a number of steps, 0 or at least 1, got -1"):
         three_phase_schedule(1.0, -1, 4, 10)
-    with pytest.raises(ValueError, match="warmup_steps must be a finite number >= 0, got -1"):
+    with pytest.raises(ValueError, match="warmup_steps must be a number of steps, 0 or at least 1, got -1"):
         two_phase_schedule(1.0, -1, 10)
+    with pytest.raises(ValueError, match=r"warmup_steps must be a number of steps, 0 or at least 1, got 0\.1"):
+        two_phase_schedule(1.0, 0.1, 1.0)  # a share of the training
+    with pytest.raises(ValueError, match=r"free_steps must be a number of steps, 0 or at least 1, got 0\.1"):
+        three_phase_schedule(1.0, 0.1, 5, 1000)
     with pytest.raises(ValueError, match="total_steps must be > warmup_steps = 10, got 10"):
         two_phase_schedule(1.0, 10, 10)
     with pytest.raises(ValueError, match=r"total_steps must be > free_steps \+ warmup_steps = 12, got 10"):

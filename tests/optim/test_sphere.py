@@ -7,7 +7,8 @@ import optax
 import pytest
 
 from adamlab.optim.lawn import lawn
-from adamlab.optim.sphere import inner_product, kernel_mask, layer_norms, measure, project, retract, zero_radii
+from adamlab.optim.leaves import kernel_mask
+from adamlab.optim.sphere import inner_product, layer_norms, measure, project, retract, zero_radii
 from tests.optim import toy
 
 

@@ -190,13 +190,13 @@ def test_a_signal_to_one_process_stops_both_at_the_same_step(tmp_path, monkeypat
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("host:1", 2, None), "--coordinator needs --num-processes and --process-id, counted from 0, got 2 and None"),
-        (("host:1", 2, 2), "--coordinator needs --num-processes and --process-id, counted from 0, got 2 and 2"),
+        (("host:1", 2, None), "counted from 0, got --num-processes=2 and --process-id=None"),
+        (("host:1", 2, 2), "counted from 0, got --num-processes=2 and --process-id=2"),
         (("host", 2, 0), "--coordinator must be auto or host:port, a port from 1 to 65535, got 'host'"),
         (("host:port", 2, 0), "a port from 1 to 65535, got 'host:port'"),
         (("host:99999", 2, 0), "a port from 1 to 65535, got 'host:99999'"),
-        ((None, 2, 0), "--num-processes and --process-id need --coordinator=host:port, got None"),
-        (("auto", None, 1), "--num-processes and --process-id need --coordinator=host:port, got auto"),
+        ((None, 2, 0), "need each other and --coordinator=host:port, got --num-processes=2 --process-id=0"),
+        (("auto", None, 1), "need each other and --coordinator=host:port, got --process-id=1 --coordinator=auto"),
     ],
 )
 def test_half_a_job_is_refused(arguments, message):
