@@ -103,7 +103,7 @@ def indices(runs: list[Run], model: str, optimizer: str, metric: str) -> Table:
     said = intervals(found.values())
     caption = f"{what}: sensitivity indices in nats"
     caption += f", with {said}; range / noise: 95 % jackknife intervals" if said else ""
-    return Table("; ".join([caption, *left_out(runs, model, optimizer)]), COLUMNS, index_rows(found))
+    return Table("; ".join([caption, *left_out(runs, model, optimizer, [metric])]), COLUMNS, index_rows(found))
 
 
 def accuracies(runs: list[Run]) -> Table:

@@ -90,7 +90,7 @@ def learned(found: dict[str, Curve]) -> dict[str, Curve]:
     return {name: curve for name, curve in found.items() if curve.losses.min() < guess(curve.runs[0])}
 
 
-def left_out(runs: list[Run], model: str, optimizer: str) -> list[str]:
+def left_out(runs: list[Run], model: str, optimizer: str, metrics: Iterable[str] = tuple(METRICS)) -> list[str]:
     """What has no index although it was varied, and why: an index of some of its values would be of something else."""
     told = []
     for parameter in MAGNITUDE:
@@ -99,10 +99,10 @@ def left_out(runs: list[Run], model: str, optimizer: str) -> list[str]:
             told.append(f"{parameter}, whose default {default:g} was not trained")
         elif len(ended) > 1 and not _common(ended):
             told.append(f"{parameter}, since no seed has ended at all its {len(ended)} values")
-    for metric, title in METRICS.items():
+    for metric in metrics:
         found = curves(runs, model, optimizer, metric)
         guesses = [name for name in found if name not in learned(found)]
-        told += [f"the {title} by {name}, of which no value is better than a guess" for name in guesses]
+        told += [f"the {METRICS[metric]} by {name}, of which no value is better than a guess" for name in guesses]
     return [f"{model}, {OPTIMIZERS[optimizer].title}: without {' and '.join(told)}"] if told else []
 
 

@@ -62,3 +62,10 @@ def test_a_study_of_batch_sizes_may_cut_a_batch_and_leave_another_whole(tmp_path
     recording.check_comparable(tmp_path, [large, small], "digits")
     with pytest.raises(RecordsError, match=r"holds other runs \(norm_group 25 here, None there\)"):
         recording.check_comparable(tmp_path, [large, replace(small, norm_group=25)], "digits")
+
+
+def test_a_study_is_of_one_float32(tmp_path):
+    """On a GPU it may be TF32, as JAX is told."""
+    recording.check_comparable(tmp_path, [CONFIG], "digits")
+    with pytest.raises(RecordsError, match="JAX_DEFAULT_MATMUL_PRECISION highest here, None there"):
+        recording.check_comparable(tmp_path, [CONFIG], "digits", "highest")

@@ -5,6 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from adamlab.data.augment import crop_and_flip
+from adamlab.training.parallel import Devices, compile_training
+from adamlab.training.step import TrainState
+from tests.training import small
 
 IMAGES = np.random.default_rng(0).integers(1, 256, (1000, 6, 5, 3), np.uint8)  # no black: padding stands out
 
@@ -43,3 +46,11 @@ def test_the_key_decides_everything():
     first, again, other = (np.asarray(jax.jit(crop_and_flip)(jax.random.key(seed), images)) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
+
+
+def test_each_step_of_a_chunk_is_augmented_by_its_own_seed():
+    look = compile_training(Devices(), lambda state, batch: (state, batch["image"]), crop_and_flip)
+    _, images = look(TrainState({}, {}, (), {}), small.DATA, small.INDICES[:3], small.SEEDS[:3])
+    for step in range(3):
+        batch = jnp.asarray(small.DATA["image"][small.INDICES[step]])
+        np.testing.assert_array_equal(images[step], crop_and_flip(jax.random.key(small.SEEDS[step]), batch))

@@ -44,6 +44,16 @@ def test_a_corrupt_image_is_an_error_or_left_out_by_name(tmp_path):
     assert hashes(joined(evaluation)[mask]) == hashes(good)
 
 
+def test_a_file_that_is_away_is_no_corrupt_image(snapshots, tmp_path):
+    """Of its images others would stand in, and a test set would be a part of it."""
+    folder = copied(snapshots, tmp_path)
+    dataset = adamlab.data.load(photos.NAME, tmp_path, workers=0, skip_corrupt=True)
+    shard = sorted(folder.glob("*-train.array_record-*"))[0]
+    shard.unlink()
+    with pytest.raises(DataError, match=r"record \d+ of .* cannot be read: "):
+        epochs(Source(plan(dataset), 1))
+
+
 def test_no_image_that_is_held_out_stands_in(tmp_path):
     """Of those to train on the last one cannot be decoded: the first one comes after it, not one to evaluate on."""
     train, _ = photos.damaged(tmp_path)

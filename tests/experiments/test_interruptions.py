@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -68,6 +70,58 @@ def test_ctrl_c_waits_for_the_end_of_a_block_and_a_second_one_does_not(ctrl_c, c
     assert end.value.code == 130
     assert "Interrupted. What is finished is kept; continue with:" in capsys.readouterr().err
     assert signal.getsignal(signal.SIGINT) == signal.default_int_handler
+
+
+def test_who_reads_the_output_need_not_be_there_any_more(ctrl_c):
+    """Ctrl-C ends `tee`, too, and the block must still be told."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    kept = os.dup(2)
+    os.dup2(writer, 2)
+    stopped = []
+
+    def block():
+        with postponed() as stop:
+            signal.raise_signal(signal.SIGINT)
+            stopped.append(stop())
+
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            block()
+    finally:
+        os.dup2(kept, 2)
+        for descriptor in (kept, writer):
+            os.close(descriptor)
+    assert stopped == [True]
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+def test_signals_are_heard_while_a_computation_is_awaited(signals):
+    """A long computation: the first one waits for it, the second one does not."""
+    code = (
+        "import jax, jax.numpy as jnp\n"
+        "from adamlab.command import postponed, run_main\n"
+        "from adamlab.training.group import awaited\n"
+        "def main():\n"
+        "    grow = jax.jit(lambda x: jax.lax.fori_loop(0, 10**9 if SIGNALS == 2 else 10**5, lambda i, x: x + 1, x))\n"
+        "    with postponed():\n"
+        "        print('begun', flush=True)\n"
+        "        awaited(grow(jnp.zeros(1000)))\n"
+        "        print('ended', flush=True)\n"
+        "run_main(main, 'it')\n"
+    ).replace("SIGNALS", str(signals))
+    restore = signal.signal(signal.SIGINT, signal.SIG_DFL)  # which a process inherits where it is ignored
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, restore)
+    assert process.stdout.readline() == "begun\n"
+    process.send_signal(signal.SIGINT)
+    assert (
+        process.stderr.readline() + process.stderr.readline() == "\nStopping after these steps; Ctrl-C ends at once.\n"
+    )
+    if signals == 2:
+        process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=300)
+    assert (process.returncode, output) == ((130, "ended\n") if signals == 1 else (-signal.SIGINT, ""))
 
 
 def test_a_defect_shows_where_it_is(capsys):

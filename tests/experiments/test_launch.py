@@ -81,6 +81,18 @@ def test_ray_goes_on_with_a_run_whose_worker_was_killed(two_nodes, longer, tmp_p
         assert (run.provenance["launcher"], run.provenance["device"]) == ("ray", "1 x cpu")
 
 
+def test_ray_leaves_sigterm_to_the_study(two_nodes, tmp_path):
+    """It would end the process with a dump, and without the command that continues."""
+    _, address = two_nodes
+    process = start(*LONGER, "--launcher=ray", f"--out={tmp_path}", RAY_ADDRESS=address, JAX_PLATFORMS="none")
+    while "runs go to Ray" not in (line := process.stdout.readline()):
+        assert line, process.communicate()
+    process.terminate()
+    status, _, errors = finish(process)
+    assert status == 143, errors
+    assert errors.startswith("Terminated. What is finished is kept; continue with:\n")
+
+
 def test_ray_says_which_job_failed_and_gives_each_a_gpu_of_its_own(two_nodes, tmp_path, monkeypatch, capsys):
     cluster, address = two_nodes
     monkeypatch.setenv("RAY_ADDRESS", address)

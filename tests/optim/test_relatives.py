@@ -176,3 +176,17 @@ def test_complex_and_empty_leaves():
     optimizer = fixed_norm(adam(0.1), mask={"w": False, "empty": True}, unit_axis=-1)
     updates, state = optimizer.update(gradients, optimizer.init(params), params)
     assert (updates["empty"].shape, state.drift) == ((3, 0), 0)
+
+
+def test_adamp_has_nesterovs_numerator_and_epsilon_outside_the_root():
+    """With delta=0 it projects nothing, and is Adam. One gradient is 0 at every step, as of a dead ReLU."""
+    b1, eps, theta, m, v = 0.9, 1e-2, np.array([1.0, -2.0, 3.0]), np.zeros(3), np.zeros(3)
+    optimizer, params = adamp(0.1, b1, 0.99, eps, delta=0.0, nesterov=True), jnp.float32(theta)
+    state = optimizer.init(params)
+    for t in range(1, 6):
+        g = np.array([np.sin(t), 1e-3 * t, 0.0])
+        m, v = b1 * m + (1 - b1) * g, 0.99 * v + 0.01 * g**2
+        theta = theta - 0.1 * (b1 * m + (1 - b1) * g) / (1 - b1**t) / (np.sqrt(v / (1 - 0.99**t)) + eps)
+        updates, state = optimizer.update(jnp.float32(g), state, params)
+        params = params + updates
+        np.testing.assert_allclose(params, theta, rtol=1e-5, atol=1e-6)

@@ -15,12 +15,12 @@ from adamlab.data.augment import crop_and_flip
 from adamlab.data.batches import subset
 from adamlab.hyperparameters import MAGNITUDE, Hyperparameters
 from adamlab.models.layers import Conv, Head
-from adamlab.training import build
+from adamlab.training import build, train
 from adamlab.training.feed import make_feed
 from adamlab.training.optimizers import Recipe, traced
 from adamlab.training.parallel import Devices
 from adamlab.training.step import Normalisation
-from tests.training.runs import CONFIG, PROTOCOL, program_and_state
+from tests.training.runs import CONFIG, PROTOCOL, SMALL, program_and_state
 
 
 @pytest.fixture
@@ -133,3 +133,17 @@ def test_hyperparameters_change_neither_initial_weights_nor_order(digits):
     feeds = [make_feed(digits, [config], Devices()) for config in (CONFIG, changed)]
     first, second = ([chunk.indices for chunk in feed.chunks(2, 0)] for feed in feeds)
     np.testing.assert_array_equal(first, second)
+
+
+def test_each_seed_has_initial_weights_of_its_own(digits):
+    (_, one), (_, other) = (program_and_state(digits, replace(SMALL, seed=seed)) for seed in (0, 1))
+    assert (one.params["first"]["kernel"] != other.params["first"]["kernel"]).all()
+
+
+def test_a_configuration_cuts_its_batches(digits):
+    """Four devices of which each normalises its own images see what microbatches of as many see."""
+    config = replace(SMALL, protocol=replace(PROTOCOL, batch_size=40, epochs=1))
+    [whole], [cut] = (list(train(replace(config, microbatch=size), digits)) for size in (None, 10))
+    [local] = train(replace(config, norm_group=10), digits, devices=Devices(4))
+    assert local["train_loss"] == pytest.approx(cut["train_loss"], abs=1e-5)
+    assert abs(cut["train_loss"] - whole["train_loss"]) > 1e-4

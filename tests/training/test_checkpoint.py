@@ -108,6 +108,31 @@ def test_what_cannot_be_read_now_is_kept_for_another_time(folder, monkeypatch, c
     assert restored(folder)[0] == MIDDLE
 
 
+@pytest.mark.parametrize(
+    ("failure", "said"),
+    [
+        (MemoryError("Unable to allocate 1 GiB"), "Unable to allocate 1 GiB"),
+        (OSError(errno.EMFILE, "x"), r"restored \(Too many open files\); it is kept: try again"),
+        (ValueError("unknown codec"), r"cannot be restored \(unknown codec\); delete "),
+    ],
+)
+def test_what_cannot_be_restored_now_is_kept_for_another_time(folder, monkeypatch, failure, said):
+    """Its checksums were right: only what would fail again is to be deleted."""
+
+    class Orbax:
+        def restore(self, step, args):
+            raise failure
+
+        def close(self):
+            pass
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "_open", lambda self: Orbax())
+        with pytest.raises(MemoryError if isinstance(failure, MemoryError) else RecordsError, match=said):
+            restored(folder)
+    assert restored(folder)[0] == MIDDLE
+
+
 def test_a_checkpoint_after_more_epochs_than_are_recorded_is_not_used(folder):
     said = []
     assert Checkpoints(folder, warn=said.append).find(CONFIG, recorded=0) == Position()
