@@ -66,12 +66,15 @@ def test_dataset_refuses_what_it_is_not(bad, said):
 
 def test_contents_tell_data_sets_of_one_name_apart():
     images, labels = np.zeros((6, 4, 4, 3), np.uint8), np.array([0, 1, 2, 0, 1, 2], np.int32)
+    good = _dataset().train
     others = [
         _dataset(),
         _dataset(image=images + np.uint8(1)),
         _dataset(label=labels[::-1].copy()),
         _dataset(image=images[:5], label=labels[:5]),
         _dataset(num_classes=4),
+        replace(_dataset(), train=good | {"label": np.array([0, 1], np.int32)}),
+        replace(_dataset(), train=good | {"image": good["image"] + np.uint8(1)}),
     ]
     assert len({dataset.contents for dataset in others}) == len(others)
     assert _dataset().contents == _dataset(image=images, label=labels).contents

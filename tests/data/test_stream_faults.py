@@ -1,6 +1,7 @@
 """Photographs that are missing, cut off or no photographs: an error by name, or left out by name."""
 
 import json
+import re
 
 import pytest
 
@@ -16,10 +17,17 @@ def test_a_corrupt_image_is_an_error_or_left_out_by_name(tmp_path):
     train, test = photos.damaged(tmp_path)
     strict = adamlab.data.load("damaged", tmp_path, workers=0)
     numbers = {"train_images": 32, "batch_size": 8, "test_images": 5, "test_batch": 5}
-    with pytest.raises(
-        DataError, match=r"record \d+ of .*damaged-train.array_record-0000\d-of-00002, file name photo_5"
-    ):
+    with pytest.raises(DataError) as refused:
         epochs(Source(plan(strict, **numbers), 1))
+    said = re.match(
+        r"record (\d+) of (.*-train.array_record-(\d+)-of-00002), file name (photo_5_\d.jpg)", str(refused.value)
+    )
+    assert said, refused.value
+    # Its place among all records: those of the shards before it come first.
+    shards = json.loads((tmp_path / "damaged" / "1.0.0" / "dataset_info.json").read_text())["splits"]
+    sizes = [int(n) for split in shards if split["name"] == "train" for n in split["shardLengths"]]
+    place = int(said[1]) + sum(sizes[: int(said[3])])
+    assert stored(strict, tmp_path, "train")[place][0] == train[said[4]][0]
 
     lenient = adamlab.data.load("damaged", tmp_path, workers=0, skip_corrupt=True)
     assert "left out" in lenient.note

@@ -30,6 +30,13 @@ def test_the_chunks_of_an_epoch_are_its_order_piece_by_piece(digits, one_step_ch
         np.testing.assert_array_equal(np.concatenate([c.seeds for c in chunks]), augmentation_seeds(3, epoch, 4))
 
 
+def test_no_image_is_left_out_of_all_epochs():
+    """Where the batch does not divide the images, each epoch leaves out others."""
+    orders = [epoch_order(0, epoch, 13, 3, 4) for epoch in range(1, 51)]
+    assert all(len(np.unique(order)) == 12 for order in orders)
+    assert set(np.concatenate(orders).ravel().tolist()) == set(range(13))
+
+
 def test_each_epoch_has_its_own_order_and_its_record_the_mean_loss(digits, monkeypatch):
     program, _ = program_and_state(digits, SMALL)
     given, losses, probes = [], [], []
