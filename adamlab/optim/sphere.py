@@ -139,9 +139,8 @@ def retract(spheres: Spheres, updates: Any, unit_axis: int | None, project_updat
         # XLA on CPU would write an update out twice, before and after its scaling by the learning rate.
         u, w = lax.optimization_barrier(update), weight.astype(jnp.promote_types(weight.dtype, square.dtype))
         if project_update:
-            for _ in range(2):  # the second time takes what the first one's rounding left of a large multiple of w
-                normal = inner_product(u, w, unit_axis) / _non_zero(square)
-                u = u - jnp.where(held, normal, 0.0) * w
+            normal = inner_product(u, w, unit_axis) / _non_zero(square)
+            u = u - jnp.where(held, normal, 0.0) * w
         end_square = inner_product(w + u, w + u, unit_axis)
         held &= end_square > 0.0  # w + u = 0 points nowhere
         norm = jnp.sqrt(_non_zero(end_square))
