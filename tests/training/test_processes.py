@@ -42,12 +42,16 @@ checkpoint._digest = fail
 STUDY = ["--dataset=digits", "--protocol=smoke", "--optimizer=adam_lawn", "--batch-size=40", "--seeds=1"]
 
 
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
 def start(out, *arguments, slurm=False, second=(), before=""):
     """Both processes of a job, told of each other by options or as srun does it; the second has more options, and runs
     other code before."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"}
     processes = []
     for number in range(2):
@@ -185,6 +189,23 @@ def test_a_signal_to_one_process_stops_both_at_the_same_step(tmp_path, monkeypat
     assert all("Terminated. What is finished is kept" in errors for _, errors in outputs)
     assert "continued after" in run_to_the_end(start(tmp_path, "--epochs=60"))
     assert_trained_as_by_one_process(tmp_path, monkeypatch)
+
+
+def test_sigterm_ends_a_process_that_has_joined_and_not_begun_to_train():
+    """JAX would take the signal to itself, and only note that it came."""
+    code = (
+        "import os, signal, sys, time\n"
+        "from adamlab.command import run_main\n"
+        "from adamlab.training.cluster import join\n"
+        "def main():\n"
+        "    join(f'localhost:{sys.argv[1]}', 1, 0)\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    time.sleep(60)\n"
+        "run_main(main, 'it')\n"
+    )
+    process = subprocess.run([sys.executable, "-c", code, str(free_port())], capture_output=True, text=True)
+    assert process.returncode == 143, process.stderr
+    assert process.stderr.startswith("Terminated. ")
 
 
 @pytest.mark.parametrize(
