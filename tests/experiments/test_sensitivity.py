@@ -258,11 +258,13 @@ def test_no_devices_are_none_that_jax_can_start_with(tmp_path, monkeypatch, refu
     assert "JAX_NUM_CPU_DEVICES must be a number of devices, at least 1, got '0'" in said
 
 
-def test_a_file_is_no_results_folder(tmp_path, refusal):
-    (tmp_path / "file").write_text("kept")
-    said = refusal(sensitivity.main, [*SMALL, f"--out={tmp_path / 'file'}"])
-    assert f"--out must be a folder, got {tmp_path / 'file'}, which is a file" in said
-    assert (tmp_path / "file").read_text() == "kept"
+def test_a_file_is_no_results_folder(tmp_path_factory, refusal):
+    file = tmp_path_factory.mktemp("elsewhere") / "file"
+    file.write_text("kept")
+    assert f"--out must be a folder, got {file}, which is a file" in refusal(
+        sensitivity.main, [*SMALL, f"--out={file}"]
+    )
+    assert file.read_text() == "kept"
 
 
 def test_help_waits_for_nothing_heavy():
