@@ -141,13 +141,13 @@ class Group:
         return record
 
 
-def awaited(result: jax.Array) -> jax.Array:
-    """The result once it is there. NumPy would wait for it where no signal is heard, and Ctrl-C not end anything."""
-    pause = 1e-4
-    while not result.is_ready():  # pyright: ignore[reportAttributeAccessIssue]
+def awaited(results: Any) -> Any:
+    """Arrays once they are there. NumPy would wait for them where no signal is heard, and Ctrl-C not end anything."""
+    arrays, pause = [leaf for leaf in jax.tree.leaves(results) if isinstance(leaf, jax.Array)], 1e-4
+    while not all(array.is_ready() for array in arrays):  # pyright: ignore[reportAttributeAccessIssue]
         time.sleep(pause)
-        pause = min(1.05 * pause, 0.02)  # a twentieth of the time so far at most
-    return result
+        pause = min(1.02 * pause, 0.01)  # a fiftieth of the time so far at most
+    return results
 
 
 @jax.jit
@@ -166,6 +166,6 @@ def _trace(trace: Callable, state: Any, probe: Arrays) -> dict[str, Any]:
     The loss may be finite where its derivatives are not: None then.
     """
     started = time.perf_counter()
-    measured = jax.device_get(trace(state, probe))
+    measured = jax.device_get(awaited(trace(state, probe)))
     numbers = jax.tree.map(lambda x: float(x) if np.isfinite(x) else None, measured)
     return numbers | {"trace_seconds": round(time.perf_counter() - started, 3)}

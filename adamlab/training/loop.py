@@ -14,7 +14,7 @@ from adamlab.training.build import build_program
 from adamlab.training.checkpoint import Checkpoints, Position
 from adamlab.training.cluster import agree
 from adamlab.training.feed import ArrayFeed, StreamFeed, make_feed
-from adamlab.training.group import Diverged, Group
+from adamlab.training.group import Diverged, Group, awaited
 from adamlab.training.parallel import Devices
 
 
@@ -143,7 +143,8 @@ def _evaluate(evaluate: Callable, state: Any, feed: ArrayFeed | StreamFeed) -> t
     """Each run's mean loss and accuracy over the images that the masks count."""
     loss, correct, count = np.zeros(1), np.zeros(1), np.zeros(1)
     for batches in feed.evaluation():
-        sums = {name: np.atleast_1d(np.asarray(value, np.float64)) for name, value in evaluate(state, batches).items()}
+        found = awaited(evaluate(state, batches))
+        sums = {name: np.atleast_1d(np.asarray(value, np.float64)) for name, value in found.items()}
         loss, correct, count = loss + sums["loss"], correct + sums["correct"], count + sums["count"]
     if count[0] == 0:
         raise DataError("none of the images to evaluate on can be decoded")
