@@ -91,7 +91,7 @@ def test_a_study_trains_on_photographs_and_is_preempted_with_its_workers(snapsho
     os.killpg(process.pid, signal.SIGTERM)
     output, errors = process.communicate()
     assert process.returncode == 143, errors
-    assert "1 runs of 12 epochs on snapshots: protocol lawn-smoke, 16 training and 5 test images" in output
+    assert "1 run of 12 epochs on snapshots: protocol lawn-smoke, 16 training and 5 test images" in output
 
     finished = start(snapshots, tmp_path)
     output, errors = finished.communicate()
