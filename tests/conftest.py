@@ -31,7 +31,11 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 
 def pytest_collection_modifyitems(items):
     """The longest tests first: at the end one would keep one worker busy and the other waiting."""
-    longest = ("test_a_kill_of_each_kind", "test_a_killed_process_ends_the_job_and_the_next_one_continues[1]")
+    longest = (
+        "test_a_study_trains_on_photographs_and_is_preempted_with_its_workers",
+        "test_a_kill_of_each_kind",
+        "test_a_killed_process_ends_the_job_and_the_next_one_continues[1]",
+    )
     items.sort(key=lambda item: item.name not in longest)
 
 
