@@ -52,6 +52,16 @@ def test_a_corrupt_image_is_an_error_or_left_out_by_name(tmp_path):
     assert hashes(joined(evaluation)[mask]) == hashes(good)
 
 
+def test_a_record_is_named_by_its_place_in_its_file(snapshots):
+    dataset = adamlab.data.load(photos.NAME, snapshots, workers=0)
+    records, source = dataset.train, Source(plan(dataset), 1)
+    expected = [
+        f"record {n} of {path}" for path, size in zip(records.paths, records.sizes, strict=True) for n in range(size)
+    ]
+    assert len(records.sizes) > 1
+    assert [source._where(records, place) for place in range(len(expected))] == expected
+
+
 def test_a_file_that_is_away_is_no_corrupt_image(snapshots, tmp_path):
     """Of its images others would stand in, and a test set would be a part of it."""
     folder = copied(snapshots, tmp_path)
