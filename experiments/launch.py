@@ -11,7 +11,6 @@ import re
 import shutil
 import signal
 import socket
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -149,8 +148,7 @@ class Ray:
                 problem = "Ray does not start here" if mine else f"RAY_ADDRESS must be {expected}"
                 raise ConfigError(f"{problem}: {first_line(error)}") from None
             finally:
-                if threading.current_thread() is threading.main_thread():
-                    signal.signal(signal.SIGTERM, handler)
+                signal.signal(signal.SIGTERM, handler)
         return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 

@@ -101,7 +101,8 @@ def left_out(runs: list[Run], model: str, optimizer: str, metrics: Iterable[str]
             told.append(f"{parameter}, since no seed has ended at all its {len(ended)} values")
     for metric in metrics:
         found = curves(runs, model, optimizer, metric)
-        guesses = [name for name in found if name not in learned(found)]
+        kept = learned(found)
+        guesses = [name for name in found if name not in kept]
         told += [f"the {METRICS[metric]} by {name}, of which no value is better than a guess" for name in guesses]
     return [f"{model}, {OPTIMIZERS[optimizer].title}: without {' and '.join(told)}"] if told else []
 
