@@ -5,8 +5,7 @@ import sys
 import pytest
 
 from adamlab import command
-from tests.experiments.processes import LONGER, TINY, finish
-from tests.faults.study import recorded
+from tests.experiments.processes import TINY, finish
 
 
 @pytest.fixture
@@ -35,12 +34,3 @@ def study(tmp_path_factory):
     status, output, errors = finish(["--param=alpha", *TINY, f"--out={out}"])
     assert status == 0, errors
     return out, output, errors
-
-
-@pytest.fixture(scope="session")
-def longer(tmp_path_factory):
-    """What two settings of 25 epochs record, uninterrupted."""
-    out = tmp_path_factory.mktemp("longer")
-    status, _, errors = finish([*LONGER, f"--out={out}"])
-    assert status == 0, errors
-    return recorded(out)

@@ -1,4 +1,4 @@
-"""The main command as a real process."""
+"""The main command as a real process, of plain20 or of a small net in its place."""
 
 import subprocess
 import sys
@@ -10,14 +10,13 @@ SMALL = ["--dataset=digits", "--protocol=smoke", "--model=plain20"]
 # One shape for the studies of several tests: it is compiled once. An epoch is one step.
 SHAPE = ["--batch-size=10", "--train-images=10", "--test-images=10"]
 TINY = [*SMALL, *SHAPE]
-# So many epochs that a signal meets a run in the middle, however busy the machine is.
-LONGER = ["--param=alpha", "--values=1e-3,1e-2", *TINY, "--epochs=25"]
 
 
-def start(arguments, **options):
+def start(arguments, small=False, **options):
     """The study in a process that runs on."""
+    command = ["tests.training.small", "experiments.sensitivity"] if small else ["experiments.sensitivity"]
     return subprocess.Popen(
-        [sys.executable, "-m", "experiments.sensitivity", *arguments],
+        [sys.executable, "-m", *command, *arguments],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -26,9 +25,9 @@ def start(arguments, **options):
     )
 
 
-def finish(arguments):
+def finish(arguments, small=False):
     """Its status, output and errors, at its end."""
-    process = start(arguments)
+    process = start(arguments, small)
     output, errors = process.communicate()
     return process.returncode, output, errors
 

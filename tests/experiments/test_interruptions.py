@@ -4,14 +4,31 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 
 import pytest
 
 from adamlab import recording, records
 from adamlab.command import Terminated, postponed, run_main
 from adamlab.files import hold
-from tests.experiments.processes import LONGER, TINY, finish, start, wait_for_lines
+from tests.experiments import processes
+from tests.experiments.processes import TINY, wait_for_lines
 from tests.faults.study import recorded
+
+# So many steps that a signal meets a run in the middle, however busy the machine is, and not so many epochs that their
+# lines fill a pipe which nobody reads meanwhile.
+EPOCHS = 100
+LONGER = ["--param=alpha", "--values=1e-3,1e-2", *TINY, "--train-images=100", f"--epochs={EPOCHS}"]
+start, finish = partial(processes.start, small=True), partial(processes.finish, small=True)
+
+
+@pytest.fixture(scope="module")
+def longer(tmp_path_factory):
+    """What the two settings record, uninterrupted."""
+    out = tmp_path_factory.mktemp("longer")
+    status, _, errors = finish([*LONGER, f"--out={out}"])
+    assert status == 0, errors
+    return recorded(out)
 
 
 @pytest.fixture
@@ -190,7 +207,7 @@ def test_runs_trained_together_and_killed_are_those_trained_alone(longer, tmp_pa
     """Two groups of two runs. The kill leaves the second group unfinished, its runs at most an epoch apart."""
     arguments = [*LONGER, "--values=1e-4,1e-1,1e-3,1e-2", "--vmap=2", f"--out={tmp_path}"]
     process = start(arguments)
-    wait_for_lines(tmp_path, 2 * 26 + 4, process)  # 25 epochs and the outcome of each of the first two
+    wait_for_lines(tmp_path, 2 * (EPOCHS + 1) + 4, process)  # the epochs and the outcome of each of the first two
     process.kill()
     process.communicate()
     status, output, errors = finish(arguments)
@@ -199,7 +216,7 @@ def test_runs_trained_together_and_killed_are_those_trained_alone(longer, tmp_pa
     assert [*tmp_path.rglob("lock"), *tmp_path.rglob("checkpoint")] == []
     together = recorded(tmp_path)
     assert len(together) == 4
-    assert all(lines[-1]["outcome"] == "finished" and len(lines) == 26 for lines in together.values())
+    assert all(lines[-1]["outcome"] == "finished" and len(lines) == EPOCHS + 1 for lines in together.values())
     for name, alone in longer.items():
         epochs = 3 if "alpha=0.01" in name else 25  # at so large an alpha rounding soon parts the runs
         for mine, other in zip(together[name][:epochs], alone[:epochs], strict=True):

@@ -113,10 +113,10 @@ def test_grids_vary_what_an_optimizer_has():
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    """A real process: Adam-LAWN on the digits at two batch sizes and two lengths of the free phase."""
+    """A real process, of a small net: Adam-LAWN on the digits at two batch sizes and two lengths of the free phase."""
     out = tmp_path_factory.mktemp("study")
     arguments = [*SMALL, "--batch-size=50,100", "--free-epochs=0,1", "--epochs=4", f"--out={out}"]
-    command_line = [sys.executable, "-m", "experiments.large_batch", *arguments]
+    command_line = [sys.executable, "-m", "tests.training.small", "experiments.large_batch", *arguments]
     process = subprocess.run(command_line, cwd=ROOT, capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
     return out, process.stdout, process.stderr

@@ -75,9 +75,10 @@ def test_smaller_protocols_cut_smaller_images():
 
 
 def start(snapshots, out):
-    """The study in a group of processes of its own, as SLURM starts one."""
+    """The study, of a small net, in a group of processes of its own, as SLURM starts one."""
     arguments = [f"--dataset={photos.NAME}", f"--data-dir={snapshots}", "--protocol=smoke", "--optimizer=adam_lawn"]
-    command = [sys.executable, "-m", "experiments.large_batch", *arguments, "--batch-size=8", "--seeds=1"]
+    command = [sys.executable, "-m", "tests.training.small", "experiments.large_batch", *arguments]
+    command += ["--batch-size=8", "--seeds=1"]
     command += ["--train-images=16", "--test-images=5", "--epochs=12", "--workers=1", f"--out={out}"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, cwd=ROOT, start_new_session=True, **pipes)

@@ -105,7 +105,7 @@ HAS_CIFAR10 = Path(os.environ.get("TFDS_DATA_DIR") or "/nowhere", "cifar10").exi
 @pytest.mark.skipif(not HAS_CIFAR10, reason="needs a prepared CIFAR-10 in TFDS_DATA_DIR")
 def test_real_cifar10(tmp_path):
     arguments = [*TINY, "--param=alpha", "--values=1e-3", "--dataset=cifar10", f"--out={tmp_path}"]
-    status, output, errors = finish(arguments)
+    status, output, errors = finish(arguments, small=True)
     assert status == 0, errors
     assert "on cifar10: protocol smoke, 10 training and 10 test images" in output
     assert (records.load(tmp_path)["dataset"] == "cifar10").all()
@@ -115,7 +115,7 @@ def test_digits_in_place_of_cifar10_are_said_loudly(tmp_path):
     """On the terminal, in the records, and in the figures, which plots' own tests look at."""
     arguments = ["--param=alpha", "--values=1e-3,1e-2", "--protocol=smoke", "--model=plain20", *SHAPE]
     no_network = os.environ | {"https_proxy": "http://127.0.0.1:9"}  # where nothing listens
-    process = start([*arguments, f"--out={tmp_path}", f"--data-dir={tmp_path / 'data'}"], env=no_network)
+    process = start([*arguments, f"--out={tmp_path}", f"--data-dir={tmp_path / 'data'}"], small=True, env=no_network)
     output, _ = process.communicate()
     run = records.read_runs(tmp_path)[0]
     assert "NOT CIFAR-10" in output
@@ -125,7 +125,7 @@ def test_digits_in_place_of_cifar10_are_said_loudly(tmp_path):
 
 def test_devices_that_do_not_divide_a_batch_are_left_out_and_said(tmp_path):
     arguments = ["--param=alpha", "--values=1e-3", *SMALL, "--epochs=1", f"--out={tmp_path}"]
-    process = start(arguments, env=os.environ | {"JAX_NUM_CPU_DEVICES": "8"})
+    process = start(arguments, small=True, env=os.environ | {"JAX_NUM_CPU_DEVICES": "8"})
     output, errors = process.communicate()
     assert process.returncode == 0, errors
     assert "5 of 8 devices are used" in output

@@ -6,7 +6,7 @@ from tests.faults.kill import KINDS, strike
 
 
 def test_a_kill_of_each_kind(tmp_path):
-    harness = strike(tmp_path, count=4, seed=33)  # of this seed the first four are one of each
+    harness = strike(tmp_path, count=4, seed=81)  # of this seed the first four are one of each
     assert harness.faults == []
     assert harness.kills.total() == 4
     assert set(harness.kills) == set(KINDS)

@@ -1,4 +1,12 @@
-"""A net of a few hundred parameters, smooth, so that rounding errors stay what they are, and what it is trained on."""
+"""A net of a few hundred parameters, smooth, so that rounding errors stay what they are, and what it is trained on.
+
+  python -m tests.training.small MODULE ARGUMENTS...
+
+runs a command as `python -m` does, with this net in plain20's place: traced, compiled and loaded in a moment.
+"""
+
+import runpy
+import sys
 
 import flax.linen as nn
 import jax
@@ -6,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
 
+from adamlab import models
 from adamlab.config import Protocol, RunConfig
 from adamlab.data.augment import crop_and_flip
 from adamlab.hyperparameters import OPTIMIZERS, Hyperparameters
@@ -85,3 +94,11 @@ def assert_agree(ours, theirs, tolerance=1e-5):
     np.testing.assert_allclose(losses, expected_losses, rtol=0, atol=tolerance)
     for a, b in ((state.params, expected.params), (state.batch_stats, expected.batch_stats)):
         jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=0, atol=tolerance), a, b)
+
+
+if __name__ == "__main__":
+    from tests.training import small  # by its name: `__main__` is about to be the command
+
+    models.MODELS["plain20"] = small.Net
+    del sys.argv[0]
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
