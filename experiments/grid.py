@@ -140,7 +140,8 @@ def _launch(
                 display.skip(config)
                 clear(folder)
             else:
-                tasks.append(Task(config, folder.absolute(), execution, engine.name, dataset.note))
+                task = Task(config, folder.absolute(), execution, engine.name, dataset.note, matmul_precision())
+                tasks.append(task)
         failed = 0
         for index, error in engine.run(tasks, out.absolute(), display.console.print) if tasks else ():
             task = tasks[index]
@@ -167,6 +168,7 @@ class Task:
       execution: How to train, with an absolute `data_dir`, or None where the node itself knows.
       launcher: The engine, for the records.
       note: The data set's, for the records.
+      precision: JAX's setting for matrix products where the study was started, which a node may not know.
     """
 
     config: RunConfig
@@ -174,11 +176,13 @@ class Task:
     execution: Execution
     launcher: str
     note: str
+    precision: str | None = None
 
     def __call__(self) -> str | None:
         """Trains the run from where its folder left off; returns the line that says what went wrong, or None."""
         try:
             self.execution.prepare()
+            jax.config.update("jax_default_matmul_precision", self.precision)
             keep_compilations()
             dataset = replace(_load(self.execution, self.config.dataset), note=self.note)
             devices = self.execution.find_devices(self.config.piece)

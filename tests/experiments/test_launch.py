@@ -81,7 +81,9 @@ def test_ray_goes_on_with_a_run_whose_worker_was_killed(two_nodes, longer, tmp_p
     # A driver that started JAX would fail: it knows no such platform. The workers have the environment of their nodes.
     _, address = two_nodes
     arguments = ["--launcher=ray", "--checkpoint-minutes=0.01", f"--out={tmp_path}"]
-    process = start(*LONGER, *arguments, RAY_ADDRESS=address, JAX_PLATFORMS="none")
+    # What float32 is decides numbers: that they have from the driver.
+    driver = {"JAX_PLATFORMS": "none", "JAX_DEFAULT_MATMUL_PRECISION": "highest"}
+    process = start(*LONGER, *arguments, RAY_ADDRESS=address, **driver)
     send({"default": signal.SIGKILL}, tmp_path, process)
     status, output, errors = finish(process)
     assert (status, errors) == (0, "")
@@ -90,7 +92,8 @@ def test_ray_goes_on_with_a_run_whose_worker_was_killed(two_nodes, longer, tmp_p
     assert f"2 runs go to Ray ({address}), num_cpus=1 for each; nodes: 2" in output
     assert sum("epoch 12/12" in line for line in output.splitlines()) == 2  # each once, at its end
     for run in records.read_runs(tmp_path):
-        assert (run.provenance["launcher"], run.provenance["device"]) == ("ray", "1 x cpu")
+        names = ("launcher", "device", "matmul_precision")
+        assert [run.provenance[name] for name in names] == ["ray", "1 x cpu", "highest"]
 
 
 def test_ray_leaves_sigterm_to_the_study(two_nodes, tmp_path):
