@@ -52,7 +52,11 @@ def start(out, *arguments, slurm=False, second=(), before=""):
     """Both processes of a job, told of each other by options or as srun does it; the second has more options, and runs
     other code before."""
     port = free_port()
-    environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2"}
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2", "XDG_CACHE_HOME": f"{out}-cache"}
+    environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    del environment[
+        "JAX_COMPILATION_CACHE_DIR"
+    ]  # the suite's, from which one process might start earlier than the other
     processes = []
     for number in range(2):
         if slurm:
@@ -115,6 +119,7 @@ def test_two_processes_read_photographs_from_a_disk_as_one_does(snapshots, tmp_p
     )
     assert_trained_as_by_one_process(tmp_path, monkeypatch, snapshots)
     assert records.read_runs(tmp_path)[0].config.protocol.augment
+    assert list(Path(f"{tmp_path}-cache").rglob("xla")) == []  # of which they would be ready at different times
 
 
 def epochs_recorded(out):
