@@ -54,9 +54,7 @@ def start(out, *arguments, slurm=False, second=(), before=""):
     port = free_port()
     environment = os.environ | {"JAX_PLATFORMS": "cpu", "JAX_NUM_CPU_DEVICES": "2", "XDG_CACHE_HOME": f"{out}-cache"}
     environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-    del environment[
-        "JAX_COMPILATION_CACHE_DIR"
-    ]  # the suite's, from which one process might start earlier than the other
+    del environment["JAX_COMPILATION_CACHE_DIR"]  # the suite's, with which one might be ready before the other
     processes = []
     for number in range(2):
         if slurm:
