@@ -79,7 +79,7 @@ def start(snapshots, out):
     arguments = [f"--dataset={photos.NAME}", f"--data-dir={snapshots}", "--protocol=smoke", "--optimizer=adam_lawn"]
     command = [sys.executable, "-m", "tests.training.small", "experiments.large_batch", *arguments]
     command += ["--batch-size=8", "--seeds=1"]
-    command += ["--train-images=16", "--test-images=5", "--epochs=12", "--workers=1", f"--out={out}"]
+    command += ["--train-images=16", "--test-images=5", "--epochs=20", "--workers=1", f"--out={out}"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, cwd=ROOT, start_new_session=True, **pipes)
 
@@ -92,7 +92,7 @@ def test_a_study_trains_on_photographs_and_is_preempted_with_its_workers(snapsho
     os.killpg(process.pid, signal.SIGTERM)
     output, errors = process.communicate()
     assert process.returncode == 143, errors
-    assert "1 run of 12 epochs on snapshots: protocol lawn-smoke, 16 training and 5 test images" in output
+    assert "1 run of 20 epochs on snapshots: protocol lawn-smoke, 16 training and 5 test images" in output
 
     finished = start(snapshots, tmp_path)
     output, errors = finished.communicate()
@@ -100,7 +100,7 @@ def test_a_study_trains_on_photographs_and_is_preempted_with_its_workers(snapsho
     assert "continued after" in output
     assert "The paper's numbers are for ResNet-50, all of ImageNet and 90 epochs." in output
     table = records.load(tmp_path)
-    assert table["epoch"].tolist() == list(range(1, 13))
+    assert table["epoch"].tolist() == list(range(1, 21))
     assert set(table["image_size"]) == {32}
     assert np.isfinite(table[["train_loss", "test_loss"]]).all(axis=None)
     assert table["test_accuracy"].between(0, 1).all()
