@@ -168,7 +168,7 @@ class Task:
       execution: How to train, with an absolute `data_dir`, or None where the node itself knows.
       launcher: The engine, for the records.
       note: The data set's, for the records.
-      precision: JAX's setting for matrix products where the study was started, which a node may not know.
+      matmul_precision: JAX's setting where the study was started, which a node may not know.
     """
 
     config: RunConfig
@@ -176,13 +176,13 @@ class Task:
     execution: Execution
     launcher: str
     note: str
-    precision: str | None = None
+    matmul_precision: str | None = None
 
     def __call__(self) -> str | None:
         """Trains the run from where its folder left off; returns the line that says what went wrong, or None."""
         try:
             self.execution.prepare()
-            jax.config.update("jax_default_matmul_precision", self.precision)
+            jax.config.update("jax_default_matmul_precision", self.matmul_precision)
             keep_compilations()
             dataset = replace(_load(self.execution, self.config.dataset), note=self.note)
             devices = self.execution.find_devices(self.config.piece)
