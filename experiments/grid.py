@@ -176,7 +176,7 @@ class Task:
     execution: Execution
     launcher: str
     note: str
-    matmul_precision: str | None = None
+    matmul_precision: str | None
 
     def __call__(self) -> str | None:
         """Trains the run from where its folder left off; returns the line that says what went wrong, or None."""

@@ -12,9 +12,7 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")  # also where there is a GPU
 os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 if os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] == "1":
     # JAX 0.10 lowers fused loops by a pipeline of its own, half of the time that small programs take to compile.
-    os.environ["XLA_FLAGS"] = " ".join(
-        (os.environ.get("XLA_FLAGS", ""), "--xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters")
-    ).strip()
+    os.environ.setdefault("XLA_FLAGS", "--xla_backend_extra_options=xla_cpu_disable_new_fusion_emitters")
 # The tests' many processes compile the same programs: one cache for all of them, and for this run of the suite alone.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="adamlab-xla-")

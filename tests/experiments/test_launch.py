@@ -172,7 +172,7 @@ def test_a_run_gets_as_many_gpus_as_its_batch_is_split_over():
 
 def test_a_task_returns_what_went_wrong(blocked, capsys):
     """One line for the study's display; the traceback goes to the engine's log."""
-    task = grid.Task(RunConfig("digits", "plain20", PROTOCOLS["smoke"]), blocked, Execution(), "ray", "")
+    task = grid.Task(RunConfig("digits", "plain20", PROTOCOLS["smoke"]), blocked, Execution(), "ray", "", None)
     message = task()
     assert message.startswith("cannot ")
     assert "\n" not in message

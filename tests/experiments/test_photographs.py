@@ -77,9 +77,8 @@ def test_smaller_protocols_cut_smaller_images():
 def start(snapshots, out):
     """The study, of a small net, in a group of processes of its own, as SLURM starts one."""
     arguments = [f"--dataset={photos.NAME}", f"--data-dir={snapshots}", "--protocol=smoke", "--optimizer=adam_lawn"]
-    command = [sys.executable, "-m", "tests.training.small", "experiments.large_batch", *arguments]
-    command += ["--batch-size=8", "--seeds=1"]
-    command += ["--train-images=16", "--test-images=5", "--epochs=20", "--workers=1", f"--out={out}"]
+    arguments += ["--batch-size=8", "--seeds=1", "--train-images=16", "--test-images=5", "--epochs=20", "--workers=1"]
+    command = [sys.executable, "-m", "tests.training.small", "experiments.large_batch", *arguments, f"--out={out}"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, cwd=ROOT, start_new_session=True, **pipes)
 

@@ -96,9 +96,14 @@ def assert_agree(ours, theirs, tolerance=1e-5):
         jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=0, atol=tolerance), a, b)
 
 
+def run_command() -> None:
+    """Runs the module that the arguments begin with, with this net in plain20's place."""
+    models.MODELS["plain20"] = Net
+    del sys.argv[0]
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+
+
 if __name__ == "__main__":
     from tests.training import small  # by its name: `__main__` is about to be the command
 
-    models.MODELS["plain20"] = small.Net
-    del sys.argv[0]
-    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    small.run_command()

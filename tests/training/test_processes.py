@@ -24,14 +24,7 @@ from tests.training import small
 
 ROOT = Path(__file__).parents[2]
 # The study's command line, with a net that is quick to compile and smooth.
-PROGRAM = """
-from adamlab import models
-from adamlab.command import run_main
-from experiments import large_batch
-from tests.training import small
-models.MODELS["plain20"] = small.Net
-run_main(large_batch.main, "experiments.large_batch")
-"""
+PROGRAM = "from tests.training import small; small.run_command()"
 # A file server that one of two machines does not reach.
 BLIND = """
 import errno, os
@@ -66,7 +59,16 @@ def start(out, *arguments, slurm=False, second=(), before=""):
         else:
             job = [f"--coordinator=127.0.0.1:{port}", "--num-processes=2", f"--process-id={number}"]
         options = [*arguments, *(second if number else ())]
-        command = [sys.executable, "-c", (before if number else "") + PROGRAM, *STUDY, f"--out={out}", *job, *options]
+        command = [
+            sys.executable,
+            "-c",
+            (before if number else "") + PROGRAM,
+            "experiments.large_batch",
+            *STUDY,
+            f"--out={out}",
+            *job,
+            *options,
+        ]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         processes.append(subprocess.Popen(command, cwd=ROOT, env=environment, **pipes))
     return processes
