@@ -32,7 +32,14 @@ from adamlab.training import checkpoint
 def fail(file): raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(file))
 checkpoint._digest = fail
 """
-STUDY = ["--dataset=digits", "--protocol=smoke", "--optimizer=adam_lawn", "--batch-size=40", "--seeds=1"]
+STUDY = [
+    "experiments.large_batch",
+    "--dataset=digits",
+    "--protocol=smoke",
+    "--optimizer=adam_lawn",
+    "--batch-size=40",
+    "--seeds=1",
+]
 
 
 def free_port():
@@ -59,16 +66,7 @@ def start(out, *arguments, slurm=False, second=(), before=""):
         else:
             job = [f"--coordinator=127.0.0.1:{port}", "--num-processes=2", f"--process-id={number}"]
         options = [*arguments, *(second if number else ())]
-        command = [
-            sys.executable,
-            "-c",
-            (before if number else "") + PROGRAM,
-            "experiments.large_batch",
-            *STUDY,
-            f"--out={out}",
-            *job,
-            *options,
-        ]
+        command = [sys.executable, "-c", (before if number else "") + PROGRAM, *STUDY, f"--out={out}", *job, *options]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         processes.append(subprocess.Popen(command, cwd=ROOT, env=environment, **pipes))
     return processes
