@@ -167,15 +167,21 @@ class RunConfig:
         for name, choices in VARIANTS.items():
             if (value := getattr(self, name)) is not None:
                 choose(name, value, choices)
-            if value == choices[0]:  # the default, spelled out: the same run
+            if value == choices[0]:  # the default, spelled out: the same run, as with the sizes below
                 object.__setattr__(self, name, None)
         choose("precision", self.precision, ("float32", "bf16"))
         choose("epsilon_placement", self.epsilon_placement, ("outside", "inside"))
         _set_count(self, "seed", 0)
         _set_count(self, "trace_every", 0)
+        for name in ("microbatch", "norm_group"):
+            if getattr(self, name) is not None:
+                _set_count(self, name, 1)
         check_division(self.protocol.batch_size, self.piece)
-        if self.norm_group is not None and (self.norm_group < 1 or self.piece % self.norm_group):
+        if self.norm_group is not None and self.piece % self.norm_group:
             raise ConfigError(f"norm_group must divide the {self.piece} images seen at once, got {self.norm_group}")
+        for name, whole in (("norm_group", self.piece), ("microbatch", self.protocol.batch_size)):
+            if getattr(self, name) == whole:
+                object.__setattr__(self, name, None)
         check_names(self.optimizer, self.hyperparameters)
         if self.epsilon_placement == "inside" and self.optimizer not in ("adam", "adam_lawn", "adamw"):
             raise ConfigError(f"epsilon_placement inside is for adam, adam_lawn and adamw, got {self.optimizer}")
@@ -184,16 +190,17 @@ class RunConfig:
     def _check_phases(self) -> None:
         free, warmup = self.hyperparameters.free_epochs, self.hyperparameters.warmup_epochs
         epochs = self.protocol.epochs
-        # In whole steps, as training has it.
+        if free > epochs:
+            raise ConfigError(f"free_epochs must be at most the {epochs} epochs, got {free}")
+        if self.protocol.schedule == "constant" and warmup:
+            raise ConfigError(f"warmup_epochs must be 0 for a constant learning rate, got {warmup}")
+        # In whole steps, as training has it; the first comparison keeps infinity from being rounded.
         steps = self.protocol.steps_per_epoch
-        if self.protocol.schedule == "phases" and round(free * steps) + round(warmup * steps) >= epochs * steps:
+        too_long = warmup > epochs or round(free * steps) + round(warmup * steps) >= epochs * steps
+        if self.protocol.schedule == "phases" and too_long:
             raise ConfigError(
                 f"free_epochs + warmup_epochs must be less than the {epochs} epochs, got {free} + {warmup}"
             )
-        if self.protocol.schedule == "constant" and warmup:
-            raise ConfigError(f"warmup_epochs must be 0 for a constant learning rate, got {warmup}")
-        if free > epochs:
-            raise ConfigError(f"free_epochs must be at most the {epochs} epochs, got {free}")
 
     @property
     def piece(self) -> int:
@@ -255,8 +262,6 @@ def check_division(batch_size: int, piece: int, devices: int = 1) -> None:
     Traceback (most recent call last):
     adamlab.hyperparameters.ConfigError: batch_size must be a multiple of the 8 devices, such as 96 or 104, got 100
     """
-    if piece < 1:
-        raise ConfigError(f"microbatch must be at least 1, got {piece}")
     if batch_size % piece:
         nearest = _nearest(piece, [size for size in range(1, batch_size + 1) if batch_size % size == 0])
         raise ConfigError(f"microbatch must divide the batch of {batch_size}, such as {nearest}, got {piece}")

@@ -104,7 +104,8 @@ def test_the_edges_of_what_is_accepted():
 
 def test_numpys_numbers_are_pythons_in_records():
     protocol = Protocol("smoke", np.int32(100), np.int64(10), np.uint8(10), np.int64(2), image_size=np.int16(8))
-    config = RunConfig("digits", "plain20", protocol, Hyperparameters(alpha=np.float32(0.5)), seed=np.int64(1))
+    numbers = {"seed": np.int64(1), "trace_every": np.int8(2), "microbatch": np.int64(5)}
+    config = RunConfig("digits", "plain20", protocol, Hyperparameters(alpha=np.float32(0.5)), **numbers)
     assert RunConfig.from_dict(json.loads(json.dumps(config.to_dict()))) == config
 
 
@@ -113,8 +114,18 @@ def test_what_is_no_number_is_refused():
         Hyperparameters(alpha="0.1")
     with pytest.raises(ConfigError, match=r"batch_size must be a whole number, got 10\.5"):
         Protocol("smoke", train_images=100, test_images=10, batch_size=10.5)
-    with pytest.raises(ConfigError, match=r"seed must be a whole number, got 0\.5"):
-        RunConfig("digits", "plain20", PROTOCOLS["smoke"], seed=0.5)
+    for name in ("seed", "trace_every", "microbatch", "norm_group"):
+        for value in (2.5, 25.0):
+            with pytest.raises(ConfigError, match=f"{name} must be a whole number, got {value}"):
+                RunConfig("digits", "plain20", PROTOCOLS["smoke"], **{name: value})
+
+
+def test_a_batch_that_is_cut_into_one_piece_is_whole():
+    whole = RunConfig("digits", "plain20", PROTOCOLS["smoke"])
+    batch_size = whole.protocol.batch_size
+    assert replace(whole, microbatch=batch_size) == replace(whole, norm_group=batch_size) == whole
+    cut = replace(whole, microbatch=10)
+    assert replace(cut, norm_group=10) == cut != whole
 
 
 def test_what_float32_or_whole_steps_make_impossible_is_refused():
@@ -125,9 +136,11 @@ def test_what_float32_or_whole_steps_make_impossible_is_refused():
     protocol = PROTOCOLS["lawn-smoke"]
     free, warmup = 1.4, protocol.epochs - 1.41
     assert free + warmup < protocol.epochs
-    hyperparameters = Hyperparameters(free_epochs=free, warmup_epochs=warmup)
-    with pytest.raises(ConfigError, match="free_epochs \\+ warmup_epochs must be less than"):
-        RunConfig("digits", "plain20", protocol, hyperparameters, optimizer="adam_lawn")
+    for phases in ({"free_epochs": free, "warmup_epochs": warmup}, {"warmup_epochs": 1e38}):
+        with pytest.raises(ConfigError, match="free_epochs \\+ warmup_epochs must be less than"):
+            RunConfig("digits", "plain20", protocol, Hyperparameters(**phases), optimizer="adam_lawn")
+    with pytest.raises(ConfigError, match="free_epochs must be at most the 3 epochs, got 1e\\+38"):
+        RunConfig("digits", "plain20", protocol, Hyperparameters(free_epochs=1e38), optimizer="adam_lawn")
 
 
 @pytest.mark.parametrize(
