@@ -1,7 +1,6 @@
 """Adam (Kingma and Ba, 2017), with every hyperparameter free to be a traced array."""
 
 from functools import partial, reduce
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -9,14 +8,6 @@ import optax
 from jax.typing import ArrayLike
 
 from adamlab.optim.checks import check_decay, check_learning_rate, check_non_negative
-
-
-class ScaleByAdamState(NamedTuple):
-    """State of `scale_by_adam`: the step count t and the moments m_t and v_t, shaped like the parameters."""
-
-    count: ArrayLike
-    mu: optax.Updates
-    nu: optax.Updates
 
 
 def scale_by_adam(
@@ -55,7 +46,7 @@ def scale_by_adam(
     def init_fn(params):
         # Two trees of zeros, not one twice: a step that donates its state must own every buffer once.
         mu, nu = optax.tree.zeros_like(params), optax.tree.zeros_like(params)
-        return ScaleByAdamState(jnp.zeros([], jnp.int32), mu, nu)
+        return optax.ScaleByAdamState(jnp.zeros([], jnp.int32), mu, nu)
 
     def update_fn(updates, state, params=None):
         del params
@@ -70,7 +61,7 @@ def scale_by_adam(
 
         mu = jax.tree.map(partial(average, b1), state.mu, updates)
         nu = jax.tree.map(partial(average, b2), state.nu, jax.tree.map(squared_size, updates))
-        return jax.tree.map(rescale, mu, nu, updates), ScaleByAdamState(count, mu, nu)
+        return jax.tree.map(rescale, mu, nu, updates), optax.ScaleByAdamState(count, mu, nu)
 
     return optax.GradientTransformation(init_fn, update_fn)
 

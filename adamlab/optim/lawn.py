@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 
 from adamlab.optim.adam import adam, keep_dtypes
 from adamlab.optim.checks import check_decay, check_learning_rate, check_non_negative, check_steps
-from adamlab.optim.leaves import Leaves, Mask
+from adamlab.optim.leaves import Leaves, Mask, select
 from adamlab.optim.sphere import (
     largest_drift,
     measure,
@@ -137,7 +137,7 @@ def lawn(
         radius = zero_radii(params, mask, unit_axis)
         inner_state = inner.init(params)
         if at_switch == "transport" and isinstance(radius, dict):  # else there are no parameters: see `zero_radii`
-            require_first_moments(inner_state, radius)
+            require_first_moments(inner_state, select(params, mask))
         return LawnState(jnp.zeros([], jnp.int32), radius, zero_drift(radius), inner_state)
 
     def update_fn(updates, state, params=None, **extra_args):

@@ -1,7 +1,6 @@
 """The LAWN paper's relatives of LAWN (section 2): norms held from the first step on, and AdamP."""
 
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -47,14 +46,6 @@ def fixed_norm(
     return lawn(inner, free_steps=0, mask=mask, unit_axis=unit_axis)
 
 
-class ScaleByAdampState(NamedTuple):
-    """State of `scale_by_adamp`: the step count and Adam's moments, shaped like the parameters."""
-
-    count: ArrayLike
-    mu: optax.Updates
-    nu: optax.Updates
-
-
 def scale_by_adamp(
     b1: ArrayLike = 0.9,
     b2: ArrayLike = 0.999,
@@ -92,7 +83,8 @@ def scale_by_adamp(
     check_non_negative(weight_decay=weight_decay, delta=delta, wd_ratio=wd_ratio)
 
     def init_fn(params):
-        return ScaleByAdampState(jnp.zeros([], jnp.int32), optax.tree.zeros_like(params), optax.tree.zeros_like(params))
+        mu, nu = optax.tree.zeros_like(params), optax.tree.zeros_like(params)
+        return optax.ScaleByAdamState(jnp.zeros([], jnp.int32), mu, nu)
 
     def update_fn(updates, state, params=None, **extra_args):
         del extra_args
@@ -106,6 +98,7 @@ def scale_by_adamp(
         def direction(numerator, v, gradient, weight):
             if gradient is None:
                 return None
+            gradient, weight = jnp.asarray(gradient), jnp.asarray(weight)
             step = numerator / correction1 / (jnp.sqrt(v / correction2) + eps)
             slope, ratio = 0.0, 1.0
             if weight.ndim > 1 and weight.size:
@@ -115,7 +108,7 @@ def scale_by_adamp(
             return step.astype(jnp.promote_types(gradient.dtype, weight.dtype))
 
         updates = jax.tree.map(direction, numerators, nu, updates, params)
-        return updates, ScaleByAdampState(count, mu, nu)
+        return updates, optax.ScaleByAdamState(count, mu, nu)
 
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 

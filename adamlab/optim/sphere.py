@@ -155,7 +155,7 @@ def largest_drift(spheres: Spheres) -> jax.Array:
     """The largest |norm / radius - 1| of the spheres that are held, float32."""
     largest = jnp.zeros([], jnp.float32)
     for name, held in spheres.held.items():
-        ratio = jnp.sqrt(spheres.square[name]) / _non_zero(spheres.radius[name])
+        ratio = _root(spheres.square[name]) / _non_zero(spheres.radius[name])
         drift = jnp.max(jnp.where(held, jnp.abs(ratio - 1.0), 0.0), initial=0.0)
         largest = jnp.maximum(largest, drift.astype(jnp.float32))
     return largest

@@ -13,7 +13,7 @@ from adamlab.optim.sphere import Spheres, project
 FIRST_MOMENTS = ("mu", "trace", "ema")
 # What says where training is, or what a person set: `inject_hyperparams`, `conditionally_transform`, `MultiSteps`; and
 # keys, since noise must not come twice.
-_RUN_ON = ("hyperparams", "hyperparams_states", "step", "gradient_step", "rng_key")
+_RUN_ON = ("hyperparams", "hyperparams_states", "step", "gradient_step", "rng_key", "key")
 
 
 def has_first_moment(node: Any) -> bool:
@@ -27,10 +27,11 @@ def has_first_moment(node: Any) -> bool:
 
 
 def require_first_moments(inner_state: Any, constrained: Leaves) -> None:
-    """Raises ValueError unless a running mean of gradients in an inner state has one of the constrained leaves."""
+    """Raises ValueError unless running means of gradients in an inner state have a constrained leaf, in its shape."""
     nodes = filter(has_first_moment, jax.tree.leaves(inner_state, is_leaf=has_first_moment))
-    moments = [getattr(node, field) for node in nodes for field in FIRST_MOMENTS if field in node._fields]
-    if not any(constrained.keys() & named(moment).keys() for moment in moments):
+    moments = [named(getattr(node, field)) for node in nodes for field in FIRST_MOMENTS if field in node._fields]
+    shapes = [(m[name].shape, jnp.shape(w)) for m in moments for name, w in constrained.items() if name in m]
+    if not shapes or any(ours != theirs for ours, theirs in shapes):  # GaLore's are of a projected gradient
         fields, structure = " or ".join(FIRST_MOMENTS), jax.tree.structure(inner_state)
         raise ValueError(
             f"at_switch='transport' needs {fields} shaped like the parameters, not centered RMSProp's, in {structure}"

@@ -52,6 +52,10 @@ def test_wrong_use_is_refused():
     for inner in (optax.sgd(0.1), optax.sm3(0.1), optax.rmsprop(0.1, centered=True)):
         with pytest.raises(ValueError, match="at_switch='transport' needs mu or trace or ema shaped like the param"):
             lawn(inner, free_steps=1, at_switch="transport").init(toy.PARAMS)
+    # GaLore's mu of a matrix is of its projected gradient.
+    galore = optax.contrib.scale_by_galore(rank=2)
+    with pytest.raises(ValueError, match="needs mu or trace or ema shaped like the parameters"):
+        lawn(galore, free_steps=1, at_switch="transport").init({"kernel": jnp.ones((6, 4))})
     for axis in (5, 1.0, True):
         with pytest.raises(
             ValueError, match=rf"unit_axis must be an axis of every constrained leaf, got {axis} for shape"

@@ -138,6 +138,18 @@ def test_noise_goes_on_at_the_switch():
     np.testing.assert_allclose(trajectory["conv/bias"], expected["conv/bias"], rtol=1e-6)
 
 
+def test_sophias_random_signs_do_not_repeat_themselves_after_the_switch():
+    params = {"kernel": jnp.ones((8, 4))}
+    loss = lambda params: jnp.sum(params["kernel"] ** 4)  # noqa: E731
+    optimizer = lawn(optax.contrib.sophia(0.01, update_interval=1), free_steps=2, at_switch="reset")
+    state, keys = optimizer.init(params), set()
+    for _ in range(5):
+        updates, state = optimizer.update(jax.grad(loss)(params), state, params, obj_fn=loss)
+        params = optax.apply_updates(params, updates)
+        keys.add(tuple(optax.tree.get(state, "key").tolist()))
+    assert len(keys) == 5
+
+
 def test_multi_steps():
     # Two mini-steps with the same gradients make one step.
     optimizer = optax.MultiSteps(LAWN, every_k_schedule=2)

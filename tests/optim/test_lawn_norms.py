@@ -154,3 +154,13 @@ def test_who_differentiates_through_a_training_gets_the_inner_optimizers_gradien
     expected = jax.grad(end, (0, 1))(params, 0.1, lambda inner: inner)
     toy.assert_close(found[0]["head"], expected[0]["head"])
     assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
+
+
+def test_who_goes_back_step_by_step_with_a_cotangent_for_all_of_the_state_gets_no_nan_from_zero_leaves():
+    """As truncated backpropagation does: the drift's cotangent is an array of 0 then, not a missing one."""
+    optimizer, params = lawn(optax.sgd(0.1), free_steps=0), {"head": jnp.zeros((2, 1))}
+    state = optimizer.init(params)
+    results, pull = jax.vjp(lambda p: optimizer.update({"head": jnp.ones((2, 1))}, state, p), params)
+    is_whole = lambda x: jnp.issubdtype(x.dtype, jnp.integer)  # noqa: E731
+    zeros = jax.tree.map(lambda x: np.zeros(x.shape, jax.dtypes.float0) if is_whole(x) else 0 * x, results)
+    toy.assert_close(pull(zeros)[0], {"head": np.zeros((2, 1))})

@@ -178,6 +178,12 @@ def test_complex_and_empty_leaves():
     assert (updates["empty"].shape, state.drift) == ((3, 0), 0)
 
 
+def test_parameters_may_be_python_numbers():
+    for optimizer in (adam(0.1), adamp(0.1)):
+        updates, _ = optimizer.update(2.0, optimizer.init(3.0), 3.0)
+        np.testing.assert_allclose(updates, -0.1, rtol=1e-6)
+
+
 def test_adamp_has_nesterovs_numerator_and_epsilon_outside_the_root():
     """With delta=0 it projects nothing, and is Adam. One gradient is 0 at every step, as of a dead ReLU."""
     b1, eps, theta, m, v = 0.9, 1e-2, np.array([1.0, -2.0, 3.0]), np.zeros(3), np.zeros(3)
