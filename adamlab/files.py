@@ -133,7 +133,7 @@ def hold(folder: Path) -> Iterator[None]:
       Held: Another process has it.
       RecordsError: The folder cannot be written.
     """
-    import fcntl  # here, since Windows lacks it: records can be read and drawn there
+    import fcntl  # here, since Windows lacks it: records can be read there
 
     make_folder(folder)
     path = folder / "lock"

@@ -119,8 +119,13 @@ def read_runs(results: Path) -> list[Run]:
     Raises:
       RecordsError: There is no run, or one of them is damaged.
     """
+
+    def refuse(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError | NotADirectoryError):  # as of a folder that was just removed
+            raise RecordsError(f"cannot read {error.filename}: {error.strerror}")
+
     folders, seen = [], set()
-    for folder, subfolders, files in os.walk(results, followlinks=True):  # a study may lie on another disk
+    for folder, subfolders, files in os.walk(results, onerror=refuse, followlinks=True):  # a study may lie elsewhere
         if (real := os.path.realpath(folder)) in seen:
             subfolders.clear()  # a link to a folder around it
             continue

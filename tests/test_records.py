@@ -1,5 +1,6 @@
 """A run's folder: what is written is what is read, a torn line is dropped, another configuration is refused."""
 
+import errno
 import json
 import math
 import os
@@ -205,6 +206,22 @@ def test_a_study_on_another_disk_is_read_through_its_link(folder, tmp_path):
 def test_no_runs_is_an_error_that_names_the_folder(tmp_path):
     with pytest.raises(RecordsError, match=f"no runs below {tmp_path}"):
         records.load(tmp_path)
+
+
+def test_a_folder_that_cannot_be_listed_is_named_and_not_left_out(folder, tmp_path, monkeypatch):
+    """As a server that does not answer, or rights that are missing, which root cannot take from itself."""
+    (tmp_path / "locked").mkdir()
+    real = os.scandir
+
+    def scandir(path):
+        if os.path.basename(path) == "locked":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return real(path)
+
+    assert len(records.read_runs(tmp_path)) == 1
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(RecordsError, match=f"cannot read {tmp_path}/locked: Permission denied"):
+        records.read_runs(tmp_path)
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path):

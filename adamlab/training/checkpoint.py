@@ -137,7 +137,7 @@ class Checkpoints:
         """Saves the state at a position, whole or not at all, and drops the oldest.
 
         Raises:
-          WriteError: It cannot be written. Those before it are as they were.
+          WriteError: It cannot be written. The one before it is as it was.
         """
         import orbax.checkpoint as ocp
 

@@ -20,6 +20,7 @@ from adamlab.data.batches import check_size, evaluation_images, padded_batches, 
 from adamlab.data.dataset import DataError, one_line
 from adamlab.data.order import augmentation_seeds, epoch_order, largest_divisor
 from adamlab.data.stream import Plan, Source, read
+from adamlab.files import RecordsError
 from adamlab.hyperparameters import ConfigError
 from adamlab.training.parallel import Devices
 from adamlab.training.step import Arrays
@@ -162,10 +163,13 @@ class StreamFeed:
 
         Raises:
           DataError: An image cannot be decoded, or a worker died.
+          RecordsError: `done` is no whole number of chunks.
         """
         plan, self._epoch = self._plan, epoch
         # By the whole batch: a run is continued at a whole chunk, perhaps by another number of processes.
         size = chunk_size(plan.steps, MAX_CHUNK_BYTES // (plan.batch_size * int(np.prod(self.image_shape))))
+        if done % size:  # the last chunk would end in the images to evaluate on
+            raise RecordsError(f"a checkpoint must end a chunk of {size} steps, got {done}: of a version with others")
         seeds = augmentation_seeds(plan.seed, epoch, plan.steps)
 
         def make(first: int) -> Chunk:

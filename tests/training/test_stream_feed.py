@@ -14,6 +14,7 @@ import adamlab.data
 from adamlab.config import Protocol, RunConfig
 from adamlab.data import ArrayDataset, DataError
 from adamlab.data.stream import Source
+from adamlab.files import RecordsError
 from adamlab.hyperparameters import ConfigError
 from adamlab.training import train
 from adamlab.training.feed import StreamFeed, chunk_size, make_feed
@@ -74,6 +75,8 @@ def test_a_feed_continues_within_an_epoch_with_the_same_pixels(dataset, short_ch
         for one, other in zip(again, uninterrupted[2][1:], strict=True):
             np.testing.assert_array_equal(one["image"], other["image"])
             np.testing.assert_array_equal(one["label"], other["label"])
+    with pytest.raises(RecordsError, match="a checkpoint must end a chunk of 2 steps, got 1"):
+        chunks(continued, 2, done=1)
 
 
 def test_evaluation_is_the_same_whenever_it_is_asked_for(dataset):
