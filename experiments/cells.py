@@ -24,7 +24,7 @@ class Cell(NamedTuple):
 
     Args:
       hyperparameters: As in `RunConfig`.
-      origin: `paper`: given there; `literature`: from the source that is named; `tuned`: by us, with that grid and
+      origin: `literature`: from the source that is named; `tuned`: by us, with that grid and
         seed; `start`: ours and not tuned yet.
       source: Which source, or grid and seed.
     """

@@ -198,8 +198,9 @@ def choose_protocol(
         name = "paper" if on_accelerator else "laptop"
     available = {"train_images": dataset.train_size, "test_images": dataset.test_size}
     streamed = isinstance(dataset, StreamDataset)
-    if arguments.image_size is not None and not streamed:
-        raise ConfigError(f"--image-size is for photographs, got {dataset.name}")
+    for option, default in (("image_size", None), ("workers", None), ("skip_corrupt", False)):
+        if getattr(arguments, option) != default and not streamed:
+            raise ConfigError(f"--{option.replace('_', '-')} is for photographs, got {dataset.name}")
     protocol = replace(PROTOCOLS[f"{prefix}{name}"], **(PHOTOGRAPHS[f"{prefix}{name}"] if streamed else {}))
     numbers = {key: min(getattr(protocol, key), count) for key, count in available.items()}
     asked = {key: getattr(arguments, key) for key in ("train_images", "test_images", "epochs", "image_size")}

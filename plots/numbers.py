@@ -101,7 +101,7 @@ def indices(runs: list[Run], model: str, optimizer: str, metric: str) -> Table:
     found = learned(curves(runs, model, optimizer, metric))
     what = f"{model}, {OPTIMIZERS[optimizer].title}, {METRICS[metric]}"
     said = intervals(found.values())
-    caption = f"{what}: sensitivity indices in nats"
+    caption = f"{what}: sensitivity indices, of losses in nats"
     caption += f", with {said}; range / noise: 95 % jackknife intervals" if said else ""
     return Table("; ".join([caption, *left_out(runs, model, optimizer, [metric])]), COLUMNS, index_rows(found))
 

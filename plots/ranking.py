@@ -97,8 +97,11 @@ def left_out(runs: list[Run], model: str, optimizer: str, metrics: Iterable[str]
         ended, default = _ended(runs, model, optimizer, parameter), getattr(OPTIMIZERS[optimizer].defaults, parameter)
         if len(ended) > 1 and default not in ended:
             told.append(f"{parameter}, whose default {default:g} was not trained")
-        elif len(ended) > 1 and not _common(ended):
+        elif len(ended) > 1 and not (common := _common(ended)):
             told.append(f"{parameter}, since no seed has ended at all its {len(ended)} values")
+        elif len(ended) > 1 and (fewer := sorted(set().union(*ended.values()) - set(common))):
+            seeds = f"seed{'s' * (len(fewer) > 1)} {', '.join(map(str, fewer))}"
+            told.append(f"{parameter}'s {seeds}, not ended at all its {len(ended)} values")
     for metric in metrics:
         found = curves(runs, model, optimizer, metric)
         kept = learned(found)

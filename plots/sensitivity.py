@@ -108,12 +108,15 @@ def _draw_row(figure: "Figure", panels: "dict[SubplotSpec, list[Run]]", paramete
         axes.set_title(f"{panel[0].config.model}, {SYMBOLS[parameter]}")
         curves.draw(axes, group(panel, parameter), metric, styles)
     curves.finish_row(row, metric)
-    labels = {value: _legend_label(value, seeds, parameter) for value, seeds in values.items()}
+    # Beside lines with a band, one of a single seed would pass for one whose seeds agree.
+    banded = max(Counter(map(setting, together)).values()) > 1
+    labels = {value: _legend_label(value, seeds, parameter, banded) for value, seeds in values.items()}
     style.add_legend(figure, next(iter(row)), styles, labels, SYMBOLS[parameter])
 
 
-def _legend_label(value: float, runs: list[Run], parameter: str) -> str:
-    """The value, whether it is the default, and which networks did not finish it, on how many of their seeds."""
+def _legend_label(value: float, runs: list[Run], parameter: str, banded: bool) -> str:
+    """The value, whether it is the default, which networks did not finish it, on how many of their seeds, and where
+    others are banded, which have one seed."""
     from plots.style import format_value
 
     label = format_value(value) + (", default" if value == _default(runs, parameter) else "")
@@ -124,7 +127,7 @@ def _legend_label(value: float, runs: list[Run], parameter: str) -> str:
             return f"{label} ({ending})"
         for model, count in ended.items():
             label += f"\n({model}{'' if count == seeds[model] else f' {count}/{seeds[model]}'} {ending})"
-    return label
+    return label + "".join(f"\n({model} 1 seed)" for model, count in seeds.items() if banded and count == 1)
 
 
 def _default(runs: list[Run], parameter: str) -> float:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adamlab.claims.published import set_name
 from adamlab.config import RunConfig
 from adamlab.files import WriteError, make_folder
 from adamlab.records import RecordsError, Run, read_runs
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Of the papers. The sensitivity paper has CIFAR-10 alone.
-DATASETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
+DATASETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet2012": "ImageNet"}
 # Choices which change what is trained, in the words of a heading. The papers' own go without saying.
 VARIANTS = {
     ("stem", "cifar"): "CIFAR stem",
@@ -111,7 +112,10 @@ def heading(
     config, protocols = runs[0].config, {run.config.protocol for run in runs}
     held_out = " held-out training" if config.protocol.evaluate_on == "validation" else " test"
     seeds = Counter(setting(run) for run in runs).values()
-    name = datasets.get(config.dataset, f"{config.dataset}, NOT {' or '.join(datasets.values())}")
+    *others, last = datasets.values()
+    papers = f"{', '.join(others)} or {last}" if others else last
+    known = datasets.get(set_name(config.dataset))
+    name = known or f"{config.dataset}, NOT {papers}"
     trained = (
         f"{name}: protocol {config.protocol.name}, {span(p.train_images for p in protocols)} training and "
         f"{span(p.test_images for p in protocols)}{held_out} images, batch {span(p.batch_size for p in protocols)}, "
@@ -120,7 +124,7 @@ def heading(
     said = ["tuning study: no test image was seen"] if config.protocol.evaluate_on == "validation" else []
     said += ["BatchNorm over parts of a batch"] if any(r.config.microbatch or r.config.norm_group for r in runs) else []
     said += [VARIANTS[choice] for choice in VARIANTS if any(getattr(r.config, choice[0]) == choice[1] for r in runs)]
-    look, width = (style.DETAIL, 145) if config.dataset in datasets else (style.WARNING, 110)  # characters of a line
+    look, width = (style.DETAIL, 145) if known else (style.WARNING, 110)  # characters of a line
     return [
         (title, style.TITLE),
         *((line, look) for line in textwrap.wrap(trained, width)),

@@ -139,6 +139,8 @@ def test_devices_that_do_not_divide_a_batch_are_left_out_and_said(tmp_path):
         (["--param=gamma"], "invalid choice: 'gamma' (choose from"),
         (["--dataset=cifar01", "--data-dir=/nowhere"], "cifar01 is not prepared in /nowhere. auto, cifar10, cifar100"),
         (["--dataset=digits", "--protocol=smoke", "--image-size=64"], "--image-size is for photographs, got digits"),
+        (["--dataset=digits", "--protocol=smoke", "--workers=2"], "--workers is for photographs, got digits"),
+        (["--dataset=digits", "--protocol=smoke", "--skip-corrupt"], "--skip-corrupt is for photographs, got digits"),
         (["--dataset=digits", "--workers=-1"], "--workers must be at least 0, got -1"),
         (["--model=alexnet"], "--model must be one of plain20, resnet34, got 'alexnet'"),
         (["--model="], "--model must be one of plain20, resnet34, got ''"),

@@ -175,11 +175,13 @@ def test_validation_is_not_called_test(tmp_path):
 
 
 def test_heading_names_data_and_variants_and_warns_of_other_data(tmp_path):
-    for dataset in ("cifar10", "cifar100", "digits"):
+    warning = "NOT CIFAR-10, CIFAR-100 or ImageNet"
+    names = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet2012:5.1.0": "ImageNet"}
+    names |= {"digits": f"digits, {warning}"}
+    for dataset in names:
         for batch_size in (50, 400):
             write_run(tmp_path / dataset, "adam", batch_size, dataset=dataset, precision="bf16")
     said = "protocol lawn-laptop, 2,000 training and 1,000 test images, batch 50 to 400, 4 epochs, 1 seed bf16"
-    names = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "digits": "digits, NOT CIFAR-10 or CIFAR-100"}
     for dataset, name in names.items():
         assert f"{name}: {said}" in heading(figures_of(tmp_path / dataset)[FIGURE1])
 

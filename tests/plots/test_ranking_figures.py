@@ -97,7 +97,12 @@ def test_a_hyperparameter_whose_values_have_not_all_ended_is_left_out_and_said(t
     rows = [by_column(row) for row in index_rows(curves_of(runs, "plain20", "adam", "train_loss"))]
     shown = {row[""]: (row["values"], row["seeds"]) for row in rows}
     assert shown == {"alpha": ("1e-05 to 0.1 (5)", "1"), "beta1": ("0.1 to 0.999 (5)", "2")}
-    assert left_out(runs, "plain20", "adam", ["train_loss"]) == []
+    assert left_out(runs, "plain20", "adam", ["train_loss"]) == [
+        "plain20, Adam: without alpha's seed 0, not ended at all its 5 values"
+    ]
+    write_grid(tmp_path, {"beta1": ADAM["beta1"]}, seed=2)
+    (said,) = left_out(records.read_runs(tmp_path), "plain20", "adam", ["train_loss"])
+    assert said == "plain20, Adam: without alpha's seeds 0, 2, not ended at all its 5 values"
 
 
 def test_values_without_the_default_are_not_ranked_and_that_is_said(tmp_path):
