@@ -2,7 +2,7 @@
 
 Each claim has a rule: a pure function from a study to the numbers that the claim is about, each with the region in
 which the paper has it. `evidence.verdict` turns them into `reproduced`, `contradicted`, `inconclusive` or `not run`.
-Most rules were committed before the runs that they judge, and some were repaired after: docs/claims.md says which.
+Most rules were committed before the runs that they judge; 17 of the 22 were repaired after: docs/claims.md says how.
 """
 
 import inspect
