@@ -8,6 +8,7 @@ import glob
 import json
 import os
 import platform
+import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -126,8 +127,12 @@ def unwritable(folder: Path, error: OSError) -> WriteError:
 
 
 @contextmanager
-def hold(folder: Path) -> Iterator[None]:
+def hold(folder: Path, patience: float = 0.0) -> Iterator[None]:
     """Keeps a run to this process until the block ends or the process does, however it ends.
+
+    Args:
+      folder: The run's.
+      patience: Seconds to wait for another process to let go of it.
 
     Raises:
       Held: Another process has it.
@@ -136,7 +141,7 @@ def hold(folder: Path) -> Iterator[None]:
     import fcntl  # here, since Windows lacks it: records can be read there
 
     make_folder(folder)
-    path = folder / "lock"
+    path, end = folder / "lock", time.monotonic() + patience
     while True:
         try:
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
@@ -146,6 +151,9 @@ def hold(folder: Path) -> Iterator[None]:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
+                if time.monotonic() < end:
+                    time.sleep(min(1.0, patience))
+                    continue
                 raise Held(f"{folder} is being worked on by {file.read() or 'another process'}") from None
             except OSError as error:  # a file system without locks
                 raise WriteError(f"cannot lock {path}: {error.strerror}") from None

@@ -27,6 +27,9 @@ from experiments.execution import Execution
 from experiments.launch import Engine, first_line
 from experiments.runs import END, clear, follow, run_together
 
+# Seconds that an engine's task waits for a run's lock: NFS keeps that of a node that died for 90.
+PATIENCE = 180.0
+
 
 @ends_together()
 def run_grid(
@@ -190,7 +193,7 @@ class Task:
             display = Display(Console(highlight=False, soft_wrap=True))  # into the engine's log
             with display.running([self.config]):
                 minutes = self.execution.checkpoint_minutes
-                run_together({self.config: self.folder}, dataset, origin, display, minutes, devices)
+                run_together({self.config: self.folder}, dataset, origin, display, minutes, devices, patience=PATIENCE)
         except Exception as error:
             traceback.print_exc()  # likewise
             return first_line(error)

@@ -132,6 +132,8 @@ class Ray:
         # Ray would copy the checkout and its environment to every worker when it is started by uv, and report its use.
         os.environ.setdefault("RAY_ENABLE_UV_RUN_RUNTIME_ENV", "0")
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        # It counts the kills of its memory monitor by themselves, and would start such a run again without end.
+        os.environ.setdefault("RAY_task_oom_retries", str(RETRIES))
         import ray
 
         if not ray.is_initialized():

@@ -28,11 +28,12 @@ def run_together(
     checkpoint_minutes: float,
     devices: Devices,
     number: int = 0,
+    patience: float = 0.0,
 ) -> None:
     """Trains runs of one program at once, the first of them the grid's `number`, from where their folders left off.
 
-    One that is finished is left alone, and one that another process is at is left to it. Those that stand at different
-    positions are trained one position after the other.
+    One that is finished is left alone, and one that another process is at is left to it, after so many seconds of
+    patience. Those that stand at different positions are trained one position after the other.
     """
     with ExitStack() as holding:
         waiting: dict[tuple[int, int], list[tuple[records.Run, Checkpoints, Position]]] = {}
@@ -43,7 +44,7 @@ def run_together(
                 clear(folder)
                 continue
             try:
-                holding.enter_context(hold(folder))
+                holding.enter_context(hold(folder, patience))
             except Held as held:
                 display.held(config, str(held))
                 continue

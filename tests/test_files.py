@@ -1,6 +1,7 @@
 """Files are written whole, by one process, by several at once, and after a killed one; a run is one process's."""
 
 import errno
+import fcntl
 import os
 import shutil
 import signal
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from adamlab import recording
 from adamlab.files import Held, RecordsError, hold, make_folder, seal, unseal, write_whole
 
 WRITES = "import os, pathlib, sys; from adamlab.files import write_whole; path = pathlib.Path(sys.argv[1]); "
@@ -99,6 +101,32 @@ def test_a_folder_that_was_deleted_and_is_anothers_keeps_its_lock(tmp_path):
         with pytest.raises(Held, match=rf"by process {second.pid} on "), hold(folder):
             raise AssertionError("held twice")
         second.kill()
+
+
+def test_a_lock_whose_file_its_last_holder_has_removed_is_none(tmp_path, monkeypatch):
+    """Between our opening the file and our locking it."""
+    real, calls = fcntl.flock, []
+
+    def flock(descriptor, how):
+        if not calls:
+            (tmp_path / "lock").unlink()
+        calls.append(how)
+        real(descriptor, how)
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with hold(tmp_path), pytest.raises(Held), hold(tmp_path):
+        raise AssertionError("held twice")
+
+
+def test_what_gets_its_name_is_on_the_disk(tmp_path, monkeypatch):
+    calls = []
+    for name in ("fsync", "replace"):
+        real = getattr(os, name)
+        monkeypatch.setattr(os, name, lambda *given, real=real, name=name: (calls.append(name), real(*given))[1])
+    write_whole(tmp_path / "metrics.jsonl", "")
+    assert calls == ["fsync", "replace"]
+    recording.append(tmp_path, {"epoch": 1})
+    assert calls[2:] == ["fsync"]
 
 
 def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch):

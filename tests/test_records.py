@@ -188,6 +188,7 @@ def test_load_gives_one_row_per_run_and_epoch(tmp_path):
         "alpha=0.1": "diverged",
         "beta1=0.5": "unfinished",
     }
+    assert table.loc[table["alpha"] == 0.1, "epoch"].tolist() == [0]
     assert table.loc[table["alpha"] == 0.1, "train_loss"].isna().all()
     assert {"dataset", "model", "protocol", "epochs", "batch_size", "seed", "epsilon_placement"} <= set(table.columns)
 
@@ -238,6 +239,24 @@ def test_provenance_names_commit_versions_and_device():
     head = subprocess.run(command, capture_output=True, text=True, cwd=os.path.dirname(__file__))
     if head.returncode == 0:
         assert origin["commit"].rstrip("+") == head.stdout.strip()
+
+
+def test_a_commit_with_changes_has_a_plus(tmp_path, monkeypatch):
+    def git(*arguments):
+        name = ["-c", "user.name=a", "-c", "user.email=a@b"]
+        done = subprocess.run(["git", *name, *arguments], cwd=tmp_path, check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    (tmp_path / "provenance.py").write_text("1")
+    git("init")
+    monkeypatch.setattr("adamlab.provenance.__file__", str(tmp_path / "provenance.py"))
+    assert provenance("1 x cpu")["commit"] is None
+    git("add", ".")
+    git("commit", "-m", "a")
+    head = git("rev-parse", "--short", "HEAD")
+    assert provenance("1 x cpu")["commit"] == head
+    (tmp_path / "provenance.py").write_text("2")
+    assert provenance("1 x cpu")["commit"] == f"{head}+"
 
 
 def test_reading_records_does_not_import_jax(folder):

@@ -7,11 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax import lax
+from jax.sharding import AxisType, PartitionSpec
 
 from adamlab.models import MODELS, create
 from adamlab.models.plain import Plain
 from adamlab.models.resnet import ResNet
 from adamlab.models.vgg import VGG
+from tests.models.test_layers import close
 
 SMALL = {  # each architecture at a size that compiles in a second or two
     "plain": partial(Plain, set_size=1, widths=(4, 6, 8)),
@@ -103,17 +106,21 @@ def test_every_net_takes_every_image(name, image):
     assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), updates["batch_stats"]) == stats
 
 
-@pytest.mark.parametrize(("name", "dtype"), [*((name, "float32") for name in SMALL), ("plain", "bfloat16")])
-def test_gradients_are_finite_float32_and_reach_every_parameter(name, dtype):
-    model = SMALL[name](num_classes=3, dtype=dtype)
-    rng = np.random.default_rng(0)
-    images = rng.normal(size=(4, 8, 8, 1)).astype(np.float32)
+def drawn(name, images=4, **options):
+    """One of `SMALL`, its variables and images. Compiling `init` would take longer than the rest of a test."""
+    model, rng = SMALL[name](num_classes=3, **options), np.random.default_rng(0)
 
-    def draw(leaf):  # compiling `init` takes longer than the rest of the test; variances must be positive
+    def draw(leaf):  # variances must be positive
         values = rng.uniform(0.5, 1.5, leaf.shape) if leaf.ndim == 1 else rng.normal(size=leaf.shape)
         return values.astype(np.float32)
 
     variables = jax.tree.map(draw, shapes(model, (8, 8, 1)))
+    return model, variables, rng.normal(size=(images, 8, 8, 1)).astype(np.float32)
+
+
+@pytest.mark.parametrize(("name", "dtype"), [*((name, "float32") for name in SMALL), ("plain", "bfloat16")])
+def test_gradients_are_finite_float32_and_reach_every_parameter(name, dtype):
+    model, variables, images = drawn(name, dtype=dtype)
 
     @jax.jit
     def step(variables):
@@ -132,9 +139,64 @@ def test_gradients_are_finite_float32_and_reach_every_parameter(name, dtype):
     assert all(jax.tree.leaves(moved))
 
 
-@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_activations_have_the_dtype_asked_for(dtype):
-    model = create("resnet34", 10, dtype=dtype)
+@pytest.mark.parametrize("name", SMALL)
+def test_statistics_are_those_of_all_devices(name):
+    model, variables, images = drawn(name, 8)
+
+    def statistics(model):
+        return lambda images: model.apply(variables, images, train=True, mutable=["batch_stats"])[1]
+
+    mesh = jax.make_mesh((4,), ("device",), axis_types=(AxisType.Auto,))
+    spread = jax.shard_map(
+        statistics(model.clone(axis_name="device")),
+        mesh=mesh,
+        in_specs=PartitionSpec("device"),
+        out_specs=PartitionSpec(),
+        check_vma=False,
+    )
+    close(jax.jit(spread)(images), jax.jit(statistics(model))(images), 1e-5)
+
+
+def by_hand(params, stats, x):
+    """The logits of `SMALL`'s VGG or bottlenecks, layer by layer."""
+
+    def layer(path, x, stride=1):
+        conv, norm, seen = params, params, stats
+        for name in path.split("/"):
+            conv, norm, seen = conv[name], norm[name], seen[name]
+        kernel, norm, seen = conv["conv"]["kernel"], norm["norm"], seen["norm"]
+        padding = 2 * [2 * (kernel.shape[0] // 2,)]
+        y = lax.conv_general_dilated(x, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        return (np.asarray(y) - seen["mean"]) / np.sqrt(seen["var"] + 1e-5) * norm["scale"] + norm["bias"]
+
+    def relu(x):
+        return np.maximum(x, 0)
+
+    if "stem" in params:
+        x = relu(layer("stem", x))
+        for block, stride in (("stage1_block1", 1), ("stage2_block1", 2)):
+            y = relu(layer(f"{block}/layer1", x))
+            y = relu(layer(f"{block}/layer2", y, stride))  # v1.5: not the first layer strides
+            x = relu(layer(f"{block}/layer3", y) + layer(f"{block}/projection", x, stride))
+    else:
+        for stage in range(1, 5):
+            x = relu(layer(f"stage{stage}_layer1", x))
+            if (side := x.shape[1] // 2) > 0:
+                x = x.reshape(len(x), side, 2, side, 2, -1).max((2, 4))
+    head = params["head"]["linear"]
+    return x.mean((1, 2)) @ head["kernel"] + head["bias"]
+
+
+@pytest.mark.parametrize("name", ["vgg", "bottlenecks, CIFAR stem"])
+def test_vgg_and_bottlenecks_are_their_layers_one_after_the_other(name):
+    model, variables, images = drawn(name)
+    expected = by_hand(variables["params"], variables["batch_stats"], images)
+    close(jax.jit(model.apply)(variables, images), expected, 1e-4)
+
+
+@pytest.mark.parametrize(("name", "dtype"), [*((name, jnp.bfloat16) for name in MODELS), ("resnet34", jnp.float32)])
+def test_activations_have_the_dtype_asked_for(name, dtype):
+    model = create(name, 10, dtype=dtype)
     _, intermediates = jax.eval_shape(
         partial(model.apply, train=True, capture_intermediates=True, mutable=["batch_stats", "intermediates"]),
         shapes(model),

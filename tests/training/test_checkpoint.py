@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from adamlab.config import PROTOCOLS, RunConfig
-from adamlab.files import seal, unseal
+from adamlab.files import WriteError, seal, unseal
 from adamlab.hyperparameters import Hyperparameters
 from adamlab.records import RecordsError
 from adamlab.training.checkpoint import Checkpoints, Position
@@ -205,6 +205,12 @@ def test_what_cannot_be_saved_leaves_what_is_there(folder, tmp_path):
     with pytest.raises(RecordsError, match=r"cannot write .*/10 .*the checkpoint before it is kept"):
         Checkpoints(folder).save(CONFIG, Position(2), broken)
     assert restored(folder)[0] == MIDDLE
+
+
+def test_a_folder_that_somebody_deleted_stays_away(tmp_path):
+    with pytest.raises(WriteError, match=r"cannot write .*/gone/checkpoint/"):
+        Checkpoints(tmp_path / "gone" / "checkpoint").save(CONFIG, MIDDLE, state(0))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_delete_leaves_nothing(folder, tmp_path):

@@ -19,7 +19,7 @@ from adamlab.hyperparameters import OPTIMIZERS, ConfigError
 from adamlab.training import build, feed, train
 from adamlab.training.checkpoint import Checkpoints
 from adamlab.training.optimizers import Recipe, traced
-from adamlab.training.parallel import AXIS, Devices, compile_training
+from adamlab.training.parallel import AXIS, Devices, compile_training, keep_compilations
 from adamlab.training.step import TrainState, make_init, make_train_step
 from tests.training import small
 
@@ -188,6 +188,19 @@ def test_batches_that_do_not_divide_are_refused_with_the_sizes_that_do(digits):
 def test_devices_that_are_not_there_are_refused(count):
     with pytest.raises(ConfigError, match=rf"--devices must be from 1 to 4; JAX_NUM_CPU_DEVICES .*, got {count}"):
         Devices(count)
+
+
+def test_compiled_programs_are_kept_in_the_users_cache_unless_jax_was_told_where(tmp_path, monkeypatch):
+    kept = []
+    monkeypatch.setattr(jax.config, "update", lambda *setting: kept.append(setting))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    keep_compilations()  # the suite tells it
+    assert kept == []
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR")
+    keep_compilations()
+    [(name, folder)] = kept
+    assert name == "jax_compilation_cache_dir"
+    assert Path(folder).parent == tmp_path / "adamlab" / "xla"
 
 
 def test_a_job_of_several_processes_trains_on_all_its_devices(monkeypatch):
