@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from adamlab.claims import published
 from adamlab.config import Protocol
-from adamlab.hyperparameters import Hyperparameters
+from adamlab.hyperparameters import ConfigError, Hyperparameters
 
 # The rows of each table.
 TABLES = {1: ("adamp", "adam_lawn"), 2: ("sgd", "sgd_lawn", "adam", "adam_lawn")}
@@ -145,6 +145,9 @@ def starting_point(protocol: Protocol, optimizer: str, batch_size: int) -> Cell:
             rule, power = "linear", 1.0
     else:
         starts, usual_batch, share = _CIFAR, 128 if is_sgd else 256, protocol.epochs / 300
+    if optimizer not in starts:
+        known = ", ".join(starts)
+        raise ConfigError(f"optimizer must have a starting point in experiments/cells.py ({known}), got {optimizer}")
     start = starts[optimizer]
     h = start.hyperparameters
     alpha = float(f"{h.alpha * (batch_size / usual_batch) ** power:.3g}")

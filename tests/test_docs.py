@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from adamlab import models
+from adamlab.claims import CLAIMS
 from experiments.options import make_execution
 
 ROOT = Path(__file__).parents[1]
@@ -189,3 +190,18 @@ def test_guide_to_lawn(title, monkeypatch, tmp_path):
     with jax.numpy_rank_promotion("allow"):
         for block in LAWN[""] + LAWN[title]:
             exec(block, scope)
+
+
+def test_pages_count_the_claims_and_those_whose_rules_were_repaired():
+    pages = ["README.md", "docs/claims.md", "docs/index.md", "adamlab/claims/__init__.py", "experiments/claims.py"]
+    texts = {page: " ".join((ROOT / page).read_text().split()) for page in pages}
+    counts = {int(found) for text in texts.values() for found in re.findall(r"(\d+)(?: of their)? claims", text)}
+    names, repaired = [claim.name for claim in CLAIMS], set()
+    assert counts == {len(names), sum(name.startswith("S") for name in names)}
+    for row in re.findall(
+        r"^\| [0-9a-f]{7}[^|]*\|([^|]*)\|", (ROOT / "docs/claims.md").read_text(), flags=re.MULTILINE
+    ):
+        for first, last in re.findall(r"([SL]\d+)(?: to ([SL]\d+))?", row):
+            repaired |= set(names[names.index(first) : names.index(last or first) + 1])
+    counts = {found for text in texts.values() for found in re.findall(r"(\d+) of the (\d+)(?: rules)?", text)}
+    assert counts == {(str(len(repaired)), str(len(CLAIMS)))}

@@ -96,10 +96,11 @@ def lawn(
         of each unit instead: -1 for the output units of Linen, NNX and Haiku, 0 for those of Equinox.
       project_update: Whether to remove from the inner optimizer's update what it has along w, before retraction.
         Momentum gathered at other points, and Adam's rescaling, make updates leave the tangent space.
-      at_switch: What happens to the inner state at the switch. "keep", the default: nothing. "reset": it starts
-        afresh, but for what sets a learning rate: the counts of steps that schedules read, injected hyperparameters,
-        `reduce_on_plateau`. "transport": first moments (the fields mu, trace and ema of Optax's states, but for
-        centered RMSProp's) are projected onto the tangent space.
+      at_switch: What happens to the inner state at the switch. "keep", the default: nothing. "reset": it starts afresh,
+        but for what sets a learning rate: the counts of steps that schedules read, injected hyperparameters,
+        `reduce_on_plateau` (not what `optax.contrib.prodigy` and its like keep beside their moments). "transport":
+        first moments (the fields mu, trace and ema of Optax's states, but for centered RMSProp's) are projected onto
+        the tangent space.
 
     Returns:
       A transformation whose `update` needs `params`, and whose state is a `LawnState`. Updates keep the dtypes that

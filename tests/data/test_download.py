@@ -101,11 +101,13 @@ def test_gives_up_on_a_server_that_accepts_and_says_nothing(tmp_path, monkeypatc
 def test_gives_up_on_a_resolver_that_hangs(tmp_path, monkeypatch):
     """Name resolution knows no timeout."""
     monkeypatch.setattr(download, "PATIENCE", 0.3)
-    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: time.sleep(2) or [])
+    done = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: done.wait(60) and [])
     start = time.monotonic()
     with pytest.raises(DataError, match=r"no answer within 0\.3 seconds"):
         fetch("http://example.invalid/file", tmp_path / "file", DIGEST)
-    assert time.monotonic() - start < 1.5
+    done.set()
+    assert time.monotonic() - start < 30
 
 
 def test_gives_up_on_a_transfer_that_stalls(tmp_path, monkeypatch):
@@ -118,12 +120,12 @@ def test_gives_up_on_a_transfer_that_stalls(tmp_path, monkeypatch):
 
 
 def test_a_slow_transfer_that_moves_goes_on(tmp_path, monkeypatch):
-    monkeypatch.setattr(download, "PATIENCE", 0.5)
+    monkeypatch.setattr(download, "PATIENCE", 2.0)
     blocks = [CONTENT[i : i + (1 << 17)] for i in range(0, len(CONTENT), 1 << 17)]
     start = time.monotonic()
-    with _server(lambda handler: _send(handler, blocks, pause=0.1)) as url:
+    with _server(lambda handler: _send(handler, blocks, pause=0.3)) as url:
         fetch(url, tmp_path / "file", DIGEST)
-    assert time.monotonic() - start > 0.7  # longer than the patience with any one block
+    assert time.monotonic() - start > 2.0  # longer than the patience with any one block
     assert (tmp_path / "file").read_bytes() == CONTENT
 
 

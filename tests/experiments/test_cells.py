@@ -8,7 +8,7 @@ import pytest
 
 from adamlab import records
 from adamlab.config import PROTOCOLS, RunConfig
-from adamlab.hyperparameters import OPTIMIZERS
+from adamlab.hyperparameters import OPTIMIZERS, ConfigError
 from experiments import cells
 
 ROOT = Path(__file__).parents[2]
@@ -27,6 +27,12 @@ def test_every_cell_has_hyperparameters_with_an_origin():
                 assert found.source
                 shape = replace(PROTOCOLS[protocol], train_images=10_000, batch_size=batch_size)
                 RunConfig("cifar10", "vgg19", shape, found.hyperparameters, optimizer=optimizer)  # can be run
+
+
+def test_an_optimizer_without_a_starting_point_is_named(monkeypatch):
+    monkeypatch.delitem(cells._AT_50, "adamp")
+    with pytest.raises(ConfigError, match=r"optimizer must have a starting point in .*cells.py \(adam, .*, got adamp"):
+        cells.starting_point(PROTOCOLS["lawn-laptop"], "adamp", 50)
 
 
 def test_alpha_follows_the_square_root_rule_and_phases_keep_their_share():

@@ -44,8 +44,6 @@ def test_published_records_have_a_row_for_every_claim(run, monkeypatch):
     monkeypatch.chdir(ROOT)
     found = rows(run())
     assert list(found) == [claim.name for claim in CLAIMS]
-    verdicts = {row[2].split(",")[0] for row in found.values()}
-    assert verdicts <= {"reproduced", "contradicted", "inconclusive", "not run"}
 
 
 def test_a_study_given_twice_counts_once_and_other_claims_are_not_run(run, tmp_path):

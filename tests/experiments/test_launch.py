@@ -96,6 +96,18 @@ def test_ray_goes_on_with_a_run_whose_worker_was_killed(two_nodes, longer, tmp_p
         assert [run.provenance[name] for name in names] == ["ray", "1 x cpu", "highest"]
 
 
+@pytest.mark.slow
+def test_ray_gives_up_on_a_run_that_is_killed_for_memory(tmp_path):
+    """Each of its processes is, where all memory counts as used."""
+    code = "import os; from pathlib import Path; from experiments.launch import Ray; "
+    code += "print(dict(Ray().run([os.getpid], Path(), print)))"
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "RAY_memory_usage_threshold": "0.01"}
+    environment["RAY_memory_monitor_refresh_ms"] = "100"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=300)
+    assert "{0: 'OutOfMemoryError: " in done.stdout
+
+
 def test_ray_leaves_sigterm_to_the_study(two_nodes, tmp_path):
     """It would end the process with a dump, and without the command that continues."""
     _, address = two_nodes

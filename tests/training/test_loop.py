@@ -9,7 +9,7 @@ import optax
 import pytest
 
 from adamlab import models
-from adamlab.data.batches import evaluation_images, subset
+from adamlab.data.batches import subset
 from adamlab.hyperparameters import ConfigError, Hyperparameters
 from adamlab.training import feed, train
 from tests.faults.study import without_times
@@ -103,13 +103,6 @@ def test_augmentation_differs_from_step_to_step_and_depends_on_seed_and_epoch_al
     assert all(len(set(steps.tolist())) == 50 for steps in seeds)
     assert (seeds[0] == seeds[1]).all()
     assert len({steps.tobytes() for steps in seeds}) == 3
-
-
-def test_validation_images_are_the_last_training_images(digits):
-    protocol = replace(PROTOCOL, evaluate_on="validation")
-    held_out = evaluation_images(digits, protocol)
-    np.testing.assert_array_equal(held_out["image"], digits.train["image"][-70:])
-    assert len(digits.train["label"]) - 70 >= protocol.train_images
 
 
 def test_traced_run_trains_as_an_untraced_one_and_measures_what_numpy_does(digits):

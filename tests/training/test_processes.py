@@ -1,12 +1,14 @@
 """Two real processes with two CPU devices each, on loopback: the numbers of one process; no hang when one is killed."""
 
 import os
+import random
 import re
 import signal
 import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,9 +45,12 @@ STUDY = [
 
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """One below those that the system gives out, as to Ray in another test, until process 0 binds it."""
+    for port in random.sample(range(20_000, 32_000), 100):
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
 
 
 def start(out, *arguments, slurm=False, second=(), before=""):

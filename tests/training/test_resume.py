@@ -60,15 +60,6 @@ def test_stopped_anywhere_and_resumed_is_the_same_as_uninterrupted(
     assert without_times(step_by_step)[position.epochs :] == without_times(resumed)
 
 
-def test_a_checkpoint_within_an_epoch_holds_what_its_steps_took(digits, tmp_path, one_step_chunks):
-    checkpoints = Checkpoints(tmp_path / "checkpoint")
-    with pytest.raises(Interrupted):
-        list(train(SMALL, digits, checkpoints, stop=StopAfter(2)))
-    position = checkpoints.find(SMALL)
-    record = next(train(SMALL, digits, checkpoints))
-    assert record["seconds"] >= position.seconds > 0
-
-
 def test_checkpoints_fall_within_an_epoch_when_they_are_due(digits, tmp_path, one_step_chunks):
     """With 0 minutes between two: after each step but an epoch's last, whose checkpoint is the epoch's."""
     saved = []
