@@ -3,6 +3,7 @@
 import re
 import shutil
 import sys
+from collections import Counter
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -66,6 +67,16 @@ def test_every_claim_has_its_statement_rule_and_verdict(page):
     assert re.search(r"✓ reproduced \S*cifar10-lawn-laptop , reduced: plain20", text)
 
 
+def test_claims_are_counted_with_each_verdict_and_one_study_is_at_a_papers_protocol(page, results):
+    found = {(each.claim.name, each.verdict) for name, runs in gather([results]).items() for each in judge(name, runs)}
+    counts = Counter(verdict for _, verdict in found)
+    counts["not run"] += len(CLAIMS) - len({name for name, _ in found})
+    text = Reader(page).text
+    said = re.findall(r"(reproduced|contradicted|inconclusive|not run) (\d+) claims?", text)
+    assert {verdict: int(count) for verdict, count in said} == +counts
+    assert "No study here is at a paper's protocol" not in text
+
+
 def test_a_figure_is_told_by_its_heading_and_panels(page):
     (alt,) = [attrs["alt"] or "" for tag, attrs in Reader(page).tags if tag == "img" and "Training loss" in str(attrs)]
     assert alt.startswith("Training loss")
@@ -120,6 +131,7 @@ def test_a_figure_of_two_networks_has_both_verdicts_and_its_own_network_alone(tm
         worse = [line | {"test_accuracy": 1.2 - line["test_accuracy"]} for line in run.epochs]
         write_run(tmp_path, replace(run.config, model="vgg19"), worse)
     page = report.render(gather([tmp_path]))
+    assert "No study here is at a paper's protocol" in page
     captions = re.findall(r"<figcaption>(.*?)</figcaption>", page, flags=re.DOTALL)
     first = next(caption for caption in captions if "rule-L1" in caption)
     assert re.findall(r'class="badge (\S+?)".*?rule-L1.*?\((.*?)\)', first) == [
