@@ -51,15 +51,20 @@ def draw(axes: Axes, runs: Mapping[float, Sequence[Run]], metric: str, styles: M
     """
     ceiling = METRICS[metric].ceiling
     levels = count(0.95, -0.11)  # of runs without an epoch, one below the other
-    for place, (value, seeds) in enumerate(runs.items()):
+    beyond = [value for value, seeds in runs.items() if (seed_statistics(seeds, metric)[1] > ceiling).any()]
+    for value, seeds in runs.items():
         epochs, mean, low, high = seed_statistics(seeds, metric)
         axes.plot(epochs, mean, label=format_value(value), **styles[value])
         if len(seeds) > 1:
             axes.fill_between(epochs, low, high, color=styles[value]["color"], alpha=0.13, linewidth=0, zorder=2)
         mark = diverged_mark(styles[value])
-        aside = ScaledTranslation((place - (len(runs) - 1) / 2) * ARROW / 72, 0, axes.figure.dpi_scale_trans)
-        above = mark | {"marker": r"$\uparrow$", "markersize": 8, "markeredgewidth": 0.3}
-        axes.plot(epochs[mean > ceiling], [ceiling] * sum(mean > ceiling), transform=axes.transData + aside, **above)
+        if value in beyond:
+            place = beyond.index(value) - (len(beyond) - 1) / 2
+            aside = ScaledTranslation(place * ARROW / 72, 0, axes.figure.dpi_scale_trans)
+            above = mark | {"marker": r"$\uparrow$", "markersize": 8, "markeredgewidth": 0.3}
+            axes.plot(
+                epochs[mean > ceiling], [ceiling] * sum(mean > ceiling), transform=axes.transData + aside, **above
+            )
         diverged = [run for run in seeds if run.ending == "diverged"]
         ends = [seed_statistics([run], metric)[:2, -1] for run in diverged if run.epochs]
         for epoch, number in ends:

@@ -20,7 +20,7 @@ from plots.cells import Cell, final, select_free_epochs
 from plots.studies import heading
 
 BEST = "best of several settings on these images"
-DODGE = 3.0  # points between two lines at the same x: their error bars stand side by side
+DODGE = 6.0  # points between two lines at the same x: their error bars stand side by side
 
 
 def compose_batch_size(cells: Mapping[Cell, Sequence[Run]], several: bool) -> Figure | None:
@@ -31,9 +31,9 @@ def compose_batch_size(cells: Mapping[Cell, Sequence[Run]], several: bool) -> Fi
       several: Whether their settings were chosen among several.
 
     Returns:
-      The figure; None for a single cell, which compares nothing.
+      The figure; None for a single batch size.
     """
-    if len(cells) < 2:
+    if len({cell.batch_size for cell in cells}) < 2:
         return None
     shown = [run for runs in cells.values() for run in runs]
     title = f"{evaluated(shown)} accuracy after the last epoch, by batch size"
@@ -141,8 +141,7 @@ def finish(axes: Axes, metric: str, values: Iterable[float], runs: Sequence[Run]
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.12g}"))
     style.finish_numbers(axes)
-    kind = evaluated(runs).lower()
-    axes.set_ylabel(f"{kind} accuracy (%)" if metric == "test_accuracy" else f"{kind} loss (nats)")
+    axes.set_ylabel(style.METRICS[metric].axis.replace("test", evaluated(runs).lower()))
 
 
 def shades(cells: Sequence[Cell]) -> dict[str, dict[str, Any]]:

@@ -92,7 +92,6 @@ def compose_one(cells: Mapping[Cell, Sequence[Run]], several: bool) -> Figure:
         style.finish_epochs(row[0], first, shown)
         row[0].locator_params("x", nbins=max(2, min(9, 15 // len(columns))), steps=(1, 2, 5, 10))
         style.finish_numbers(row[0])
-    figure.axes[0].set_ylabel("training loss\n(nats)")
     for axes, batch_size in zip(figure.axes, batch_sizes, strict=False):  # the first row's
         axes.set_title(f"batch size {batch_size:,}")
     optimizers = [name for name in OPTIMIZERS if any(cell.optimizer == name for cell in cells)]
@@ -111,7 +110,7 @@ def reading(runs: Sequence[Run], several: bool) -> list[str]:
     notes += ["line: mean of seeds, band: smallest to largest"] if len({run.config.seed for run in runs}) > 1 else []
     lawn = any(OPTIMIZERS[run.config.optimizer].has_free_phase for run in runs)
     notes += ["vertical line: end of LAWN's free phase"] if lawn else []
-    for ending, note in (("diverged", r"$\times$: diverged"), ("unfinished", "unfinished")):
+    for ending, note in (("diverged", r"$\times$: diverged later"), ("unfinished", "unfinished")):
         count = outcomes.count(ending)
         notes += [f"{note} ({count} of {len(runs)} runs)"] if count else []
     return notes + left_out(runs)

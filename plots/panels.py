@@ -53,6 +53,11 @@ def lawn_notes(runs: Sequence[Run]) -> list[str]:
     return [f"LAWN: constant learning rate, {SYMBOLS['free_epochs']} {lengths} of the epochs"] if free else []
 
 
+def each_its_scale(metric: str) -> str:
+    """For a heading: accuracies have one scale for the networks of a row, losses, which differ by a decade, do not."""
+    return f"{'rows' if metric == 'test_accuracy' else 'panels'} have scales of their own"
+
+
 def group(runs: list[Run], parameter: str) -> dict[float, list[Run]]:
     """The runs of each value of a hyperparameter, from low to high."""
     values = defaultdict(list)

@@ -203,7 +203,7 @@ def _index_text(index: Index, curve: Curve) -> str:
 def intervals(found: Iterable[Curve]) -> str:
     """What the intervals are, for a heading: a bootstrap of a few seeds does not see how far others would lie."""
     counts = [len(curve.seeds) for curve in found if len(curve.seeds) > 1]
-    narrow = f", too narrow for {min(counts)}" if counts and min(counts) < 10 else ""
+    narrow = f", too narrow and too high for {min(counts)}" if counts and min(counts) < 10 else ""
     return f"95 % bootstrap intervals over seeds{narrow}" if counts else ""
 
 
@@ -233,6 +233,8 @@ def compose_ranking(runs: list[Run]) -> Figure | None:
     notes = ["how much worse than its best a value drawn at random is, log-uniform over the values tried"]
     notes += ["losses above a guess's, and diverged runs, count as a guess"]
     notes += [f"bars: {said}; chance alone puts a cost above 0"] if (said := intervals(drawn)) else []
+    notes += ["points: of the mean curve"] if any(len(curve.seeds) > 1 for curve in drawn) else []
+    notes += ["panels have scales of their own"]
     notes += ["without a bar: one seed, no interval"] if any(len(curve.seeds) == 1 for curve in drawn) else []
     notes += [line for model in models for name in studied for line in left_out(runs, model, name)]
     title = "What a random value costs, by hyperparameter: expected excess loss"

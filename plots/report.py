@@ -40,7 +40,14 @@ SAID = {
     "figure-free-epochs": ("L6",),
     "figure-flattening": ("L7",),
 }
-GREEK = {r"\alpha": "alpha", r"\beta_1": "beta1", r"\beta_2": "beta2", r"\epsilon": "epsilon", r"E_{free}": "E_free"}
+WORDS = {
+    r"\alpha": "alpha",
+    r"\beta_1": "beta1",
+    r"\beta_2": "beta2",
+    r"\epsilon": "epsilon",
+    r"E_{free}": "E_free",
+    r"\times": "x",
+}
 
 
 class Picture(NamedTuple):
@@ -82,19 +89,21 @@ def compose(runs: list[Run]) -> "dict[str, Figure]":
 
 
 def make_picture(name: str, figure: "Figure", judgements: list[Judgement]) -> Picture:
-    """The figure in 44 colours as lossless WebP, which keeps the page below a megabyte."""
+    """The figure in 36 colours as lossless WebP, which keeps the page below a megabyte."""
     from PIL import Image
 
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=DPI)
-    image = Image.open(buffer).convert("RGB").quantize(44).convert("RGB")
+    image = Image.open(buffer).convert("RGB").quantize(36).convert("RGB")
     buffer = io.BytesIO()
     image.save(buffer, "WEBP", lossless=True)
     source = f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode()}"
     labels = figure.get_supxlabel(), figure.get_supylabel()
     title, *notes = (plain(text.get_text()) for text in figure.texts if text.get_text() not in labels)
     panels = dict.fromkeys(plain(axes.get_title()) for axes in figure.axes if axes.get_title())
-    alt = f"{title}. {' '.join(notes)}. Panels: {'; '.join(panels)}. The tables below have the numbers."
+    rows = dict.fromkeys(plain(axes.get_ylabel()) for axes in figure.axes if axes.get_ylabel())
+    said = [title, *notes, f"Panels: {'; '.join(panels)}", f"Rows: {'; '.join(rows)}" if rows else ""]
+    alt = ". ".join(filter(None, said)) + "."
     start, model = name, ""
     if name.startswith("figure-flattening"):  # of one network each, where there are several
         start, model = "figure-flattening", name.removeprefix("figure-flattening").lstrip("-")
@@ -102,7 +111,7 @@ def make_picture(name: str, figure: "Figure", judgements: list[Judgement]) -> Pi
     for claim in (claim for claim in CLAIMS if claim.name in SAID.get(start, ())):
         found = [j for j in judgements if j.claim == claim and model in ("", j.study.model)]
         several = [(claim, j.verdict, j.study.scope) for j in found]
-        claims += several if len(several) > 1 else [(claim, found[0].verdict if found else "not run", "")]
+        claims += several if len(several) > 1 else [(claim, found[0].verdict if found else "not judged here", "")]
     return Picture(title, alt, source, image.width, image.height, claims)
 
 
@@ -112,7 +121,7 @@ def plain(text: str) -> str:
     >>> plain(r"plain20, $\beta_1$")
     'plain20, beta1'
     """
-    return re.sub(r"\$(.*?)\$", lambda found: GREEK.get(found[1], found[1].strip("\\")), text).replace("\n", " ")
+    return re.sub(r"\$(.*?)\$", lambda found: WORDS.get(found[1], found[1].strip("\\")), text).replace("\n", " ")
 
 
 def make_study(name: str, runs: list[Run], judgements: list[Judgement]) -> Study:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from adamlab.command import Parser, path, run_main
 from adamlab.hyperparameters import MAGNITUDE, OPTIMIZERS
 from adamlab.records import RecordsError, Run
-from plots.panels import SYMBOLS, group, lawn_notes, select
+from plots.panels import SYMBOLS, each_its_scale, group, lawn_notes, select
 from plots.studies import draw_studies, heading, setting
 
 # matplotlib is imported where it is needed: --help does not wait for it.
@@ -111,6 +111,9 @@ def _draw_row(figure: "Figure", panels: "dict[SubplotSpec, list[Run]]", paramete
     # Beside lines with a band, one of a single seed would pass for one whose seeds agree.
     banded = max(Counter(map(setting, together)).values()) > 1
     labels = {value: _legend_label(value, seeds, parameter, banded) for value, seeds in values.items()}
+    models = {run.config.model for run in together}
+    for value, seeds in values.items():
+        labels[value] += "".join(f"\n({model} not run)" for model in sorted(models - {r.config.model for r in seeds}))
     style.add_legend(figure, next(iter(row)), styles, labels, SYMBOLS[parameter])
 
 
@@ -141,8 +144,10 @@ def _heading(runs: list[Run], kind: Kind) -> list[tuple[str, dict[str, Any]]]:
     metric, seeds = style.METRICS[kind.metric], {run.config.seed for run in runs}
     outcomes = Counter(run.ending for run in runs)
     notes = [f"line: mean of {_averaged(runs)}, band: smallest to largest"] if len(seeds) > 1 else []
-    notes += [r"$\times$: diverged"] if outcomes["diverged"] else []
-    notes += [f"arrows at the upper edge: above {metric.ceiling}"] if curves.exceeds_axis(runs, kind.metric) else []
+    notes += [r"$\times$: diverged after this epoch"] if outcomes["diverged"] else []
+    if curves.exceeds_axis(runs, kind.metric):
+        notes += [f"arrows at the upper edge: means above {metric.ceiling}, where bands end, too"]
+    notes += [each_its_scale(kind.metric)]
     notes += [f"{outcomes['unfinished']} of {len(runs)} runs unfinished"] if outcomes["unfinished"] else []
     notes += lawn_notes(runs)
     change = "varies" if kind.study == "magnitude" else "is perturbed"

@@ -53,27 +53,34 @@ RC: dict[Any, Any] = {
 
 
 class Metric(NamedTuple):
-    """How a number of the records is drawn: its name, the axis' scale and upper end, and what it is multiplied by."""
+    """How a number of the records is drawn: name, the axis' scale, upper end and unit, and what it is multiplied by."""
 
     label: str
     scale: str
-    ceiling: float
+    ceiling: float = math.inf
+    unit: str = ""
     factor: float = 1
+
+    @property
+    def axis(self) -> str:
+        """What stands beside the axis. A logarithmic one of less than a decade has the ticks of a linear one."""
+        said = ", ".join(filter(None, [self.unit, "log scale" if self.scale == "log" else ""]))
+        return f"{self.label}\n({said})" if said else self.label
 
 
 # Guessing one of 10 classes costs ln 10 = 2.3, one of 1,000 costs 6.9. Far above that, a loss says "useless" whatever
 # its number is; and while the running averages of BatchNorm lag behind a high learning rate, test losses reach 1e8,
 # beside which nothing else could be told apart.
 METRICS = {
-    "train_loss": Metric("training loss", "log", ceiling=20),
-    "test_loss": Metric("test loss", "log", ceiling=20),
-    "test_accuracy": Metric("test accuracy (%)", "linear", ceiling=100, factor=100),
+    "train_loss": Metric("training loss", "log", ceiling=20, unit="nats"),
+    "test_loss": Metric("test loss", "log", ceiling=20, unit="nats"),
+    "test_accuracy": Metric("test accuracy", "linear", ceiling=100, unit="%", factor=100),
     # Loss flattening, as `adamlab.training.loop.train` measures it.
-    "gradient_norm": Metric("gradient norm", "log", ceiling=math.inf),
-    "logit_norm": Metric("logit norm", "linear", ceiling=math.inf),
-    "weight_norm": Metric("weight norm,\nall kernels", "linear", ceiling=math.inf),
-    "angular_step": Metric("angular step\n(radians)", "log", ceiling=math.inf),
-    "hessian_eigenvalue": Metric("top Hessian\neigenvalue", "log", ceiling=math.inf),
+    "gradient_norm": Metric("gradient norm", "log"),
+    "logit_norm": Metric("logit norm", "linear"),
+    "weight_norm": Metric("weight norm,\nall kernels", "linear"),
+    "angular_step": Metric("angular step", "log", unit="radians"),
+    "hessian_eigenvalue": Metric("top Hessian\neigenvalue", "log"),
 }
 
 _BASE = {"linestyle": (0, (4, 1.6)), "linewidth": 1.3, "markerfacecolor": "white", "markersize": 5}
@@ -133,7 +140,7 @@ def new_row(figure: Figure, places: Sequence[SubplotSpec], metric: str, share_y:
         sharey = first if share_y else None
         row.append(figure.add_subplot(place, sharex=first, sharey=sharey, yscale=METRICS[metric].scale))
         row[-1].tick_params(labelleft=sharey is None)
-    row[0].set_ylabel(METRICS[metric].label)
+    row[0].set_ylabel(METRICS[metric].axis)
     return row
 
 
@@ -142,7 +149,7 @@ def finish_epochs(axes: Axes, first: float, runs: Sequence[Run]) -> None:
     last = max(run.config.protocol.epochs for run in runs)
     margin = max(0.03 * last, 0.1)
     axes.set_xlim(first - margin, last + margin)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1, steps=[1, 5, 10]))
 
 
 def finish_numbers(axes: Axes) -> None:

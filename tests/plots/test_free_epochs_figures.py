@@ -64,13 +64,17 @@ def test_held_out_images_are_named_and_the_legend_counts_what_diverged(tmp_path)
         write_run(tmp_path, "adam_lawn", 50, outcome=outcome, free_epochs=free_epochs, evaluate_on="validation")
     accuracy, loss = figures_of(tmp_path)[FREE].axes
     assert legend(accuracy) == ["Adam-LAWN, 50\n(1 of 3 diverged)"]
-    assert (accuracy.get_ylabel(), loss.get_ylabel()) == ("validation accuracy (%)", "validation loss (nats)")
+    assert (accuracy.get_ylabel(), loss.get_ylabel()) == (
+        "validation accuracy\n(%)",
+        "validation loss\n(nats, log scale)",
+    )
 
 
 def test_lines_of_the_same_numbers_stand_side_by_side(tmp_path):
     for optimizer in ("adam_lawn", "sgd_lawn"):
         for free_epochs in (0.0, 1.0):
             write_run(tmp_path, optimizer, 50, free_epochs=free_epochs)
+        write_run(tmp_path, optimizer, 400)
     figures = figures_of(tmp_path)
     for axes in (figures[FIGURE1].axes[0], *figures[FREE].axes):
         lines = [container.lines[0] for container in axes.containers]

@@ -76,7 +76,8 @@ def test_one_seed_has_no_bar(tmp_path):
 def test_networks_have_panels_on_common_axes_and_optimizers_their_own_looks(tmp_path):
     for model in ("vgg19", "plain20"):
         for optimizer in ("sgd_lawn", "adam"):
-            write_run(tmp_path, optimizer, 50, 0.6 if model == "vgg19" else 0.2, model=model)
+            for batch_size in (50, 400):
+                write_run(tmp_path, optimizer, batch_size, 0.6 if model == "vgg19" else 0.2, model=model)
     plain, vgg = figures_of(tmp_path)[FIGURE1].axes
     assert (plain.get_title(), vgg.get_title()) == ("plain20", "vgg19")
     assert plain.get_ylim() == vgg.get_ylim()
@@ -171,7 +172,7 @@ def test_validation_is_not_called_test(tmp_path):
     assert heading(figure).startswith("Validation accuracy after the last epoch")
     assert "1,000 held-out training images" in heading(figure)
     assert "tuning study: no test image was seen" in heading(figure)
-    assert figure.axes[0].get_ylabel() == "validation accuracy (%)"
+    assert figure.axes[0].get_ylabel() == "validation accuracy\n(%)"
 
 
 def test_heading_names_data_and_variants_and_warns_of_other_data(tmp_path):

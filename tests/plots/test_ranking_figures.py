@@ -58,8 +58,9 @@ def test_hyperparameters_are_ranked_by_expected_excess_loss(tmp_path):
         "without the test loss by alpha, of which no value is better than a guess and the test loss by beta1"
         in heading(figure)
     )
-    assert "bars: 95 % bootstrap intervals over seeds, too narrow for 2; chance alone puts a cost above 0" in heading(
-        figure
+    assert (
+        "bars: 95 % bootstrap intervals over seeds, too narrow and too high for 2; chance alone puts a cost above 0"
+        in heading(figure)
     )
 
 
@@ -173,7 +174,7 @@ def test_a_point_of_one_seed_has_no_bar_where_others_have(tmp_path):
     barred = [bar for bar in bars_of(container) if len(bar) and np.isfinite(bar).all()]
     assert [names[round(y)] for bar in barred for y in set(bar[:, 1])] == [r"$\alpha$"]
     assert "without a bar: one seed, no interval" in heading(figure)
-    assert "too narrow for 2" in heading(figure)
+    assert "too narrow and too high for 2" in heading(figure)
 
 
 def test_a_bar_is_the_tables_interval_even_where_its_point_lies_outside(tmp_path):

@@ -80,7 +80,7 @@ def test_claims_are_counted_with_each_verdict_and_one_study_is_at_a_papers_proto
 def test_a_figure_is_told_by_its_heading_and_panels(page):
     (alt,) = [attrs["alt"] or "" for tag, attrs in Reader(page).tags if tag == "img" and "Training loss" in str(attrs)]
     assert alt.startswith("Training loss")
-    assert alt.endswith("largest. Panels: plain20, alpha; resnet34, alpha. The tables below have the numbers.")
+    assert alt.endswith("Panels: plain20, alpha; resnet34, alpha. Rows: training loss (nats, log scale).")
 
 
 def test_the_tables_have_the_records_numbers_beside_the_papers(page, results):
@@ -152,7 +152,7 @@ def test_other_data_and_tuning_are_said_to_be_no_evidence(tmp_path):
     page = report.render(gather([tmp_path]))
     assert page.count("no test image was seen") == 1
     assert page.count("The paper did not train on this data set") == 2
-    assert set(re.findall(r'class="badge (\S+)"', page)) == {"not-run"}
+    assert set(re.findall(r'class="badge (\S+)"', page)) == {"not-run", "not-judged-here"}
 
 
 def test_the_published_page_is_of_the_published_records():

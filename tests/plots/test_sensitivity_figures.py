@@ -144,7 +144,7 @@ def test_networks_share_epochs_accuracies_and_styles_and_the_default_stands_out(
     assert all(style[plain][label] == style[residual][label] for label in ("1e-3", "0.1"))
     widths = {line.get_label(): line.get_linewidth() for line in plain.lines}
     assert widths["1e-3"] > 2 * widths["0.1"] == 2 * widths["1e-5"]
-    assert legend(plain) == ["0.1", "1e-3, default", "1e-5"]
+    assert legend(plain) == ["0.1", "1e-3, default", "1e-5\n(resnet34 not run)"]
 
 
 def test_values_differ_by_marker_and_by_lightness(tmp_path):
@@ -224,7 +224,7 @@ def test_losses_beyond_use_do_not_squash_the_others(tmp_path):
     low, high = (arrow.get_transform().transform((1, 20)) for arrow in arrows)
     assert high[0] - low[0] > 4
     assert high[1] == low[1]
-    assert "arrows at the upper edge: above 20" in heading(figure)
+    assert "arrows at the upper edge: means above 20, where bands end, too" in heading(figure)
 
 
 def test_heading_names_data_protocol_and_variants(tmp_path):
