@@ -26,8 +26,8 @@ from benchmarks.timing import interleave, write
 # A part of the step, and what is found in the names of its operations; the first part that fits has them.
 PARTS = {
     "optimizer": r"/optimizer/",
-    "gradients of kernels": r"/kernel_gradient/",
-    "gradients of convolutions' inputs": r"/input_gradient/",
+    "gradients of kernels": r"/kernel_gradient/|convBackwardFilter",  # the second as cuDNN calls it
+    "gradients of convolutions' inputs": r"/input_gradient/|convBackwardInput",
     "both, by products for each pixel": r"transpose\(.*/conv/",
     "convolutions": r"/conv/",
     "BatchNorm, backward": r"transpose\(.*/norm/",
@@ -51,6 +51,8 @@ def parts_of(program: str) -> dict[str, str]:
 
     >>> parts_of('%sub.1 = f32[3] subtract(%a, %b), metadata={op_name="jit(f)/optimizer/sub"}')
     {'sub.1': 'optimizer'}
+    >>> parts_of('%c = f32[9] custom-call(%x, %g), custom_call_target="__cudnn$convBackwardFilter"')
+    {'c': 'gradients of kernels'}
     >>> parts_of('%loop = (f32[3], s32[]) while(%init), condition=%c, body=%b')
     {}
     """
@@ -58,20 +60,19 @@ def parts_of(program: str) -> dict[str, str]:
     for line in program.splitlines():
         found = re.match(r"\s*(?:ROOT )?%?(\S+) = (.*)", line)
         if found and not re.search(r" (while|conditional|call)\(", found[2]):
-            name = re.search(r'op_name="([^"]*)"', found[2])
-            parts[found[1]] = next(
-                part for part, pattern in PARTS.items() if re.search(pattern, name[1] if name else "")
-            )
+            names = " ".join(re.findall(r'(?:op_name|custom_call_target)="([^"]*)"', found[2]))
+            parts[found[1]] = next(part for part, pattern in PARTS.items() if re.search(pattern, names))
     return parts
 
 
 def intervals(written: Path, operations: Iterable[str]) -> list[Interval]:
-    """When each of the operations ran, as often as it did."""
+    """When each of the operations ran, as often as it did: on a GPU there, and not when the host started it."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of jaxlib 0.12, of its own type of event
         events = [
             (event.name, event.start_ns, event.end_ns, dict(event.stats))
             for plane in jax.profiler.ProfileData.from_file(str(written)).planes
+            if jax.default_backend() == "cpu" or plane.name.startswith("/device:")
             for line in plane.lines
             for event in line.events
         ]

@@ -1,7 +1,8 @@
 """The benchmarks run on the library as it is; how fast is for a quiet machine to say."""
 
 import json
-from argparse import Namespace
+import sys
+from argparse import ArgumentParser, Namespace
 from collections import Counter
 from functools import partial
 from itertools import count
@@ -174,6 +175,23 @@ def test_a_step_has_three_products_for_each_of_the_forward_pass_and_the_peak_is_
     row = found["programs"]["adamlab"]
     assert (found["limit_ms"], row["ms"], row["mfu"], row["images_per_second"]) == (10.0, 20.0, 0.5, 400.0)
     assert capsys.readouterr().out.endswith("50.0%\n")
+
+
+def test_operations_are_those_that_xla_counts():
+    """Which has those between the products, too; but not on a GPU, where JAX cannot ask it."""
+    model, images = models.create("resnet34", 10), jax.ShapeDtypeStruct((4, 32, 32, 3), jnp.float32)
+    variables = jax.eval_shape(partial(model.init, train=False), jax.random.key(0), images)
+    forward = jax.jit(partial(model.apply, train=False)).trace(variables, images)
+    counted = forward.lower(lowering_platforms=("cuda",)).cost_analysis()["flops"]
+    assert step.step_flops(step.NETS["resnet34"], 4) == pytest.approx(3 * counted, rel=0.01)
+
+
+def test_pytorch_on_another_device_is_no_peer(monkeypatch, capsys):
+    monkeypatch.setattr(timing, "find_spec", lambda name: name)
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=SimpleNamespace(is_available=lambda: True)))
+    with pytest.raises(SystemExit):
+        timing.require_torch(ArgumentParser())
+    assert "--peer=torch must be on JAX's device, cpu, got gpu" in capsys.readouterr().err
 
 
 def test_the_peak_counts_multiplications_and_additions(monkeypatch):

@@ -1,7 +1,8 @@
 """Max pooling that is fast on each backend.
 
-XLA on CPU computes the gradient of its own pooling one window after the other. :func:`max_pool` has the same values and
-gradients in a form that XLA vectorises there; on GPU and TPU it is XLA's own. Measurements: ``docs/performance.md``.
+XLA on CPU computes the gradient of its own pooling one window after the other, and on a GPU as a scatter.
+:func:`max_pool` has the same values and gradients in a form that XLA vectorises: on CPU, and everywhere the gradient of
+windows that do not overlap. The rest is XLA's own on GPU and TPU. Measurements: ``docs/performance.md``.
 """
 
 from functools import partial, reduce
@@ -47,8 +48,9 @@ def _backward(window: int, stride: int, x: Array, grad: Array) -> tuple[Array]:
     def transpose_of(formulation):
         return lambda x, grad: jax.vjp(partial(formulation, window=window, stride=stride), x)[1](grad)[0]
 
-    on_cpu = _gradient_of_pairs if window == stride == 2 else transpose_of(_by_taps)
-    return (lax.platform_dependent(x, grad, cpu=on_cpu, default=transpose_of(_native)),)
+    if window == stride == 2:
+        return (_gradient_of_pairs(x, grad),)
+    return (lax.platform_dependent(x, grad, cpu=transpose_of(_by_taps), default=transpose_of(_native)),)
 
 
 _max_pool = jax.custom_vjp(_forward, nondiff_argnums=(1, 2))

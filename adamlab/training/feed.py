@@ -22,12 +22,13 @@ from adamlab.data.order import augmentation_seeds, epoch_order, largest_divisor
 from adamlab.data.stream import Plan, Source, read
 from adamlab.files import RecordsError
 from adamlab.hyperparameters import ConfigError
-from adamlab.training.parallel import Devices
+from adamlab.training.parallel import Devices, accelerator
 from adamlab.training.step import Arrays
 
 # A chunk of steps is one call of the compiled program: long enough to hide the call, short enough to watch the loss
-# and to notice an interrupt.
+# and to notice an interrupt. An accelerator's step of a small net takes a millisecond, and so does a chunk's end.
 MAX_CHUNK = 25
+ACCELERATOR_CHUNK = 250
 # So many bytes of images at most make a chunk of several steps: ImageNet's at batch 256 has 6 of them.
 MAX_CHUNK_BYTES = 256 * 2**20
 EVALUATION_BATCH = 500
@@ -102,7 +103,7 @@ class ArrayFeed:
           done: How many of its steps are left out, at its beginning: whole chunks.
         """
         protocol, steps = self._protocol, self._protocol.steps_per_epoch
-        size = chunk_size(steps)
+        size = chunk_size(steps, most=ACCELERATOR_CHUNK if accelerator() else None)
         orders = [epoch_order(seed, epoch, protocol.train_images, steps, protocol.batch_size) for seed in self._seeds]
         seeds = [augmentation_seeds(seed, epoch, steps) for seed in self._seeds]
         for first in range(done, steps, size):
@@ -227,10 +228,10 @@ def _ahead(make: Callable[[int], Any], numbers: range) -> Iterator[Any]:
         thread.shutdown(cancel_futures=True)
 
 
-def chunk_size(steps: int, limit: int = MAX_CHUNK) -> int:
+def chunk_size(steps: int, limit: int = MAX_CHUNK, most: int | None = None) -> int:
     """Steps per call: the largest divisor of an epoch's steps up to a limit, so that one program fits all chunks.
 
-    >>> chunk_size(500), chunk_size(14), chunk_size(391), chunk_size(29)
-    (25, 14, 23, 1)
+    >>> chunk_size(500), chunk_size(14), chunk_size(391), chunk_size(29), chunk_size(500, most=250)
+    (25, 14, 23, 1, 250)
     """
-    return largest_divisor(steps, max(1, min(limit, MAX_CHUNK)))
+    return largest_divisor(steps, most or max(1, min(limit, MAX_CHUNK)))

@@ -63,6 +63,17 @@ def test_each_epoch_has_its_own_order_and_its_record_the_mean_loss(digits, monke
     np.testing.assert_array_equal(probe["image"], digits.train["image"][:100])
 
 
+def test_an_accelerator_has_longer_chunks_with_the_same_batches(digits, monkeypatch):
+    config = replace(SMALL, protocol=replace(PROTOCOL, train_images=1_000, batch_size=10))
+    batches = {}
+    for kind in (None, "NVIDIA H200"):
+        monkeypatch.setattr("adamlab.training.feed.accelerator", lambda kind=kind: kind)
+        chunks = list(make_feed(digits, [config], Devices()).chunks(2, done=50))
+        batches[kind] = np.concatenate([chunk.indices for chunk in chunks])
+        assert [len(chunk.indices) for chunk in chunks] == ([25, 25] if kind is None else [50])
+    np.testing.assert_array_equal(*batches.values())
+
+
 def test_tuning_never_sees_a_test_image(digits):
     config = replace(SMALL, protocol=replace(PROTOCOL, evaluate_on="validation"))
     [batches] = make_feed(digits, [config], Devices()).evaluation()
