@@ -13,7 +13,7 @@ from adamlab.hyperparameters import MAGNITUDE, OPTIMIZERS
 from adamlab.records import Run
 from plots import style
 from plots.final import DODGE, diverged, draw_final, reading
-from plots.panels import SYMBOLS, each_its_scale, lawn_notes, select
+from plots.panels import SYMBOLS, lawn_notes, own_scales, select
 from plots.studies import heading
 
 
@@ -36,7 +36,8 @@ def compose_comparison(runs: list[Run], metric: str) -> Figure | None:
     found = {run.folder: run for name in names for model in models for r in panels[name, model].values() for run in r}
     shown = list(found.values())
     title = f"{style.METRICS[metric].label.capitalize()} of the last epoch when one hyperparameter varies"
-    notes = [*reading(shown), each_its_scale(metric), "values stand at equal distances", *lawn_notes(shown)]
+    scales = own_scales(metric, len(names), len(models))
+    notes = [*reading(shown), *scales, "values stand at equal distances", *lawn_notes(shown)]
     figure = style.new_figure(heading(title, shown, notes), len(names))
     grid = figure.add_gridspec(len(names), len(models))
     for row, name in enumerate(names):

@@ -53,9 +53,10 @@ def lawn_notes(runs: Sequence[Run]) -> list[str]:
     return [f"LAWN: constant learning rate, {SYMBOLS['free_epochs']} {lengths} of the epochs"] if free else []
 
 
-def each_its_scale(metric: str) -> str:
+def own_scales(metric: str, rows: int, columns: int) -> list[str]:
     """For a heading: accuracies have one scale for the networks of a row, losses, which differ by a decade, do not."""
-    return f"{'rows' if metric == 'test_accuracy' else 'panels'} have scales of their own"
+    what, count = ("rows", rows) if metric == "test_accuracy" else ("panels", rows * columns)
+    return [f"{what} have scales of their own"] if count > 1 else []
 
 
 def group(runs: list[Run], parameter: str) -> dict[float, list[Run]]:

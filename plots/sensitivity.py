@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from adamlab.command import Parser, path, run_main
 from adamlab.hyperparameters import MAGNITUDE, OPTIMIZERS
 from adamlab.records import RecordsError, Run
-from plots.panels import SYMBOLS, each_its_scale, group, lawn_notes, select
+from plots.panels import SYMBOLS, group, lawn_notes, own_scales, select
 from plots.studies import draw_studies, heading, setting
 
 # matplotlib is imported where it is needed: --help does not wait for it.
@@ -65,7 +65,8 @@ def compose(runs: list[Run], kind: Kind, optimizer: str = "adam") -> "Figure | N
     if not names:
         return None
     shown = {run.folder: run for panel in panels.values() for run in panel}
-    figure = style.new_figure(_heading(list(shown.values()), kind), len(names))
+    notes = own_scales(kind.metric, len(names), len(models))
+    figure = style.new_figure(_heading(list(shown.values()), kind, notes), len(names))
     grid = figure.add_gridspec(len(names), len(models))
     for row, name in enumerate(names):
         places = {grid[row, column]: panels[name, model] for column, model in enumerate(models)}
@@ -137,7 +138,7 @@ def _default(runs: list[Run], parameter: str) -> float:
     return getattr(OPTIMIZERS[runs[0].config.optimizer].defaults, parameter)
 
 
-def _heading(runs: list[Run], kind: Kind) -> list[tuple[str, dict[str, Any]]]:
+def _heading(runs: list[Run], kind: Kind, scales: list[str]) -> list[tuple[str, dict[str, Any]]]:
     """The lines above the panels: what is shown, on what it was trained, how to read it."""
     from plots import curves, style
 
@@ -147,7 +148,7 @@ def _heading(runs: list[Run], kind: Kind) -> list[tuple[str, dict[str, Any]]]:
     notes += [r"$\times$: diverged after this epoch"] if outcomes["diverged"] else []
     if curves.exceeds_axis(runs, kind.metric):
         notes += [f"arrows at the upper edge: means above {metric.ceiling}, where bands end, too"]
-    notes += [each_its_scale(kind.metric)]
+    notes += scales
     notes += [f"{outcomes['unfinished']} of {len(runs)} runs unfinished"] if outcomes["unfinished"] else []
     notes += lawn_notes(runs)
     change = "varies" if kind.study == "magnitude" else "is perturbed"

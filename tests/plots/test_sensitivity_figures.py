@@ -125,6 +125,7 @@ def test_one_seed_has_no_band(tmp_path):
     assert not figure.axes[0].collections
     assert "1 seed" in heading(figure)
     assert "band" not in heading(figure)
+    assert "scales of their own" not in heading(figure)
 
 
 def test_networks_share_epochs_accuracies_and_styles_and_the_default_stands_out(tmp_path):
