@@ -26,7 +26,7 @@ from adamlab.claims.measures import guess
 from adamlab.hyperparameters import MAGNITUDE, OPTIMIZERS
 from adamlab.records import Run
 from plots import style
-from plots.panels import SYMBOLS, select
+from plots.panels import SYMBOLS, own_scales, select
 from plots.studies import heading
 
 METRICS = {"train_loss": "training loss", "test_loss": "test loss"}
@@ -234,7 +234,7 @@ def compose_ranking(runs: list[Run]) -> Figure | None:
     notes += ["losses above a guess's, and diverged runs, count as a guess"]
     notes += [f"bars: {said}; chance alone puts a cost above 0"] if (said := intervals(drawn)) else []
     notes += ["points: of the mean curve"] if any(len(curve.seeds) > 1 for curve in drawn) else []
-    notes += ["panels have scales of their own"]
+    notes += own_scales("train_loss", len(METRICS), len(models))
     notes += ["without a bar: one seed, no interval"] if any(len(curve.seeds) == 1 for curve in drawn) else []
     notes += [line for model in models for name in studied for line in left_out(runs, model, name)]
     title = "What a random value costs, by hyperparameter: expected excess loss"

@@ -112,10 +112,8 @@ def heading(
     config, protocols = runs[0].config, {run.config.protocol for run in runs}
     held_out = " held-out training" if config.protocol.evaluate_on == "validation" else " test"
     seeds = Counter(setting(run) for run in runs).values()
-    *others, last = datasets.values()
-    papers = f"{', '.join(others)} or {last}" if others else last
     known = datasets.get(set_name(config.dataset))
-    name = known or f"{config.dataset}, NOT {papers}"
+    name = known or f"{config.dataset}, NOT {' or '.join(datasets.values())}"
     trained = (
         f"{name}: protocol {config.protocol.name}, {span(p.train_images for p in protocols)} training and "
         f"{span(p.test_images for p in protocols)}{held_out} images, batch {span(p.batch_size for p in protocols)}, "

@@ -103,7 +103,7 @@ class ArrayFeed:
           done: How many of its steps are left out, at its beginning: whole chunks.
         """
         protocol, steps = self._protocol, self._protocol.steps_per_epoch
-        size = chunk_size(steps, most=ACCELERATOR_CHUNK if accelerator() else None)
+        size = chunk_size(steps, ACCELERATOR_CHUNK if accelerator() else None)
         orders = [epoch_order(seed, epoch, protocol.train_images, steps, protocol.batch_size) for seed in self._seeds]
         seeds = [augmentation_seeds(seed, epoch, steps) for seed in self._seeds]
         for first in range(done, steps, size):
@@ -168,7 +168,8 @@ class StreamFeed:
         """
         plan, self._epoch = self._plan, epoch
         # By the whole batch: a run is continued at a whole chunk, perhaps by another number of processes.
-        size = chunk_size(plan.steps, MAX_CHUNK_BYTES // (plan.batch_size * int(np.prod(self.image_shape))))
+        step_bytes = plan.batch_size * int(np.prod(self.image_shape))
+        size = chunk_size(plan.steps, min(MAX_CHUNK, MAX_CHUNK_BYTES // step_bytes))
         if done % size:  # the last chunk would end in the images to evaluate on
             raise RecordsError(f"a checkpoint must end a chunk of {size} steps, got {done}: of a version with others")
         seeds = augmentation_seeds(plan.seed, epoch, plan.steps)
@@ -228,10 +229,10 @@ def _ahead(make: Callable[[int], Any], numbers: range) -> Iterator[Any]:
         thread.shutdown(cancel_futures=True)
 
 
-def chunk_size(steps: int, limit: int = MAX_CHUNK, most: int | None = None) -> int:
-    """Steps per call: the largest divisor of an epoch's steps up to a limit, so that one program fits all chunks.
+def chunk_size(steps: int, limit: int | None = None) -> int:
+    """Steps per call: the largest divisor of an epoch's steps up to `MAX_CHUNK` or a limit: one program fits all.
 
-    >>> chunk_size(500), chunk_size(14), chunk_size(391), chunk_size(29), chunk_size(500, most=250)
+    >>> chunk_size(500), chunk_size(14), chunk_size(391), chunk_size(29), chunk_size(500, 250)
     (25, 14, 23, 1, 250)
     """
-    return largest_divisor(steps, most or max(1, min(limit, MAX_CHUNK)))
+    return largest_divisor(steps, max(1, MAX_CHUNK if limit is None else limit))

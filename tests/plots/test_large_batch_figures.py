@@ -176,7 +176,7 @@ def test_validation_is_not_called_test(tmp_path):
 
 
 def test_heading_names_data_and_variants_and_warns_of_other_data(tmp_path):
-    warning = "NOT CIFAR-10, CIFAR-100 or ImageNet"
+    warning = "NOT CIFAR-10 or CIFAR-100 or ImageNet"
     names = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet2012:5.1.0": "ImageNet"}
     names |= {"digits": f"digits, {warning}"}
     for dataset in names:
