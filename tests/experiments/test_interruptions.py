@@ -12,13 +12,9 @@ from adamlab import recording, records
 from adamlab.command import Terminated, postponed, run_main
 from adamlab.files import hold
 from tests.experiments import processes
-from tests.experiments.processes import TINY, wait_for_lines
+from tests.experiments.processes import EPOCHS, LONGER, wait_for_lines
 from tests.faults.study import recorded
 
-# So many steps that a signal meets a run in the middle, however busy the machine is, and not so many epochs that their
-# lines fill a pipe which nobody reads meanwhile.
-EPOCHS = 100
-LONGER = ["--param=alpha", "--values=1e-3,1e-2", *TINY, "--train-images=100", f"--epochs={EPOCHS}"]
 start, finish = partial(processes.start, small=True), partial(processes.finish, small=True)
 
 

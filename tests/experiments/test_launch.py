@@ -19,15 +19,12 @@ from adamlab.hyperparameters import ConfigError
 from experiments import grid, large_batch, launch, sensitivity, study
 from experiments.execution import Execution
 from tests.experiments import processes
-from tests.experiments.processes import ROOT, TINY
+from tests.experiments.processes import EPOCHS, LONGER, ROOT
 from tests.faults.study import recorded
-
-# So many epochs that a signal meets a run in the middle, however busy the machine is.
-LONGER = ["--param=alpha", "--values=1e-3,1e-2", *TINY, "--epochs=12"]
 
 
 def start(*arguments, **environment):
-    return processes.start(arguments, env=os.environ | environment)
+    return processes.start(arguments, small=True, env=os.environ | environment)
 
 
 def finish(process):
@@ -52,7 +49,7 @@ def send(signals, out, process, epochs=3):
 def longer(tmp_path_factory):
     """What the two settings record, uninterrupted."""
     out = tmp_path_factory.mktemp("longer")
-    status, _, errors = processes.finish([*LONGER, f"--out={out}"])
+    status, _, errors = processes.finish([*LONGER, f"--out={out}"], small=True)
     assert status == 0, errors
     return recorded(out)
 
@@ -90,7 +87,7 @@ def test_ray_goes_on_with_a_run_whose_worker_was_killed(two_nodes, longer, tmp_p
     assert recorded(tmp_path) == longer
     assert list(tmp_path.rglob("lock")) == list(tmp_path.rglob("checkpoint")) == []
     assert f"2 runs go to Ray ({address}), num_cpus=1 for each; nodes: 2" in output
-    assert sum("epoch 12/12" in line for line in output.splitlines()) == 2  # each once, at its end
+    assert sum(f"epoch {EPOCHS}/{EPOCHS}" in line for line in output.splitlines()) == 2  # each once, at its end
     for run in records.read_runs(tmp_path):
         names = ("launcher", "device", "matmul_precision")
         assert [run.provenance[name] for name in names] == ["ray", "1 x cpu", "highest"]
@@ -150,7 +147,7 @@ def test_submitit_queues_what_was_preempted_and_says_what_was_killed(longer, tmp
     assert status == 1
     assert errors == "error: 1 of 2 runs failed; the same command tries them again\n"
     assert re.search(r"plain20, alpha=0.01, seed 0: failed: UncompletedJobError: .* see .*\.err\n", output)
-    assert re.search(r"plain20, default, seed 0: epoch 12/12, training loss", output)
+    assert re.search(rf"plain20, default, seed 0: epoch {EPOCHS}/{EPOCHS}, training loss", output)
     logs = [path.read_text() for path in (tmp_path / "slurm").glob("*/*.out")]
     assert sum("continued after" in log for log in logs) == 1  # from the checkpoint that the signal had it save
     assert {run.provenance["launcher"] for run in records.read_runs(tmp_path)} == {"submitit local"}

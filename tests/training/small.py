@@ -7,6 +7,7 @@ runs a command as `python -m` does, with this net in plain20's place: traced, co
 
 import runpy
 import sys
+from dataclasses import dataclass
 
 import flax.linen as nn
 import jax
@@ -22,6 +23,7 @@ from adamlab.models.layers import BatchNorm, Conv, Head
 from adamlab.training.optimizers import Recipe, traced
 from adamlab.training.parallel import AXIS, Devices, compile_training
 from adamlab.training.step import Normalisation, TrainState, make_init, make_train_step
+from experiments import grid
 
 BATCH, STEPS = 16, 50
 SHAPE = (8, 8, 2)
@@ -96,9 +98,24 @@ def assert_agree(ours, theirs, tolerance=1e-5):
         jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, rtol=0, atol=tolerance), a, b)
 
 
+def take_its_place() -> None:
+    """From here on plain20 is this net, in this process."""
+    models.MODELS["plain20"] = Net
+
+
+@dataclass(frozen=True)
+class Task(grid.Task):
+    """A run in an engine's process, where it is this net as well."""
+
+    def __call__(self) -> str | None:
+        take_its_place()
+        return super().__call__()
+
+
 def run_command() -> None:
     """Runs the module that the arguments begin with, with this net in plain20's place."""
-    models.MODELS["plain20"] = Net
+    take_its_place()
+    grid.Task = Task
     del sys.argv[0]
     runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 
