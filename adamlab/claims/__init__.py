@@ -2,7 +2,7 @@
 
 Each claim has a rule: a pure function from a study to the numbers that the claim is about, each with the region in
 which the paper has it. `evidence.verdict` turns them into `reproduced`, `contradicted`, `inconclusive` or `not run`.
-Most rules were committed before the runs that they judge; 17 of the 22 were repaired after: docs/claims.md says how.
+Half of the 22 rules were committed before any run that they judge; 17 were repaired after: docs/claims.md says which.
 """
 
 import inspect
@@ -118,7 +118,7 @@ CLAIMS = (
     Claim(
         "L3",
         "sections 3.1 and 3.2, table 2",
-        "SGD-LAWN is on par with SGD at batch 256 and better at large batches.",
+        "SGD-LAWN is on par with SGD at batch 256 and better at the largest.",
         lawn.l3,
     ),
     Claim("L4", "sections 1 and 3.1", "Adam-LAWN closes the gap in generalisation between Adam and SGD.", lawn.l4),

@@ -138,8 +138,8 @@ def s4(study: Study) -> list[Number]:
 
 
 def s5(study: Study) -> list[Number]:
-    """On ResNet-34, the training loss of the last epoch is higher at each of the other four alphas than at 1e-5. The
-    paper itself suspects noise."""
+    """On ResNet-34, the training loss of the last epoch is higher at each of the other four alphas than at 1e-5.
+    Section 4 suspects noise; appendix C calls it much lower."""
     return pairs(study, "resnet34", "alpha", 1e-5, others("alpha", 1e-5), "training loss")
 
 
@@ -162,8 +162,8 @@ def s6(study: Study) -> list[Number]:
 def s7(study: Study) -> list[Number]:
     """On both networks, the training curve of the beta2 that is farthest from the default's stays within a factor of
     1.5 of it, on average over the epochs; and the training loss of the last epoch falls with beta2: a line through
-    its logarithm over -log10(1 - beta2) descends. The paper's text names no beta2 but the default: the other values,
-    0.1 among them, are ours."""
+    its logarithm over -log10(1 - beta2) descends. The paper's text names no beta2: the values, 0.1 among them,
+    are ours."""
     values = MAGNITUDE["beta2"]
     positions = [coordinate("beta2", value) for value in values]
     numbers = []

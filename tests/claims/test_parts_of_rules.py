@@ -76,10 +76,10 @@ PARTS = {
     "L4": [
         {("sgd", False): 92.5},
         {("sgd", True): 91.5},
-        {("adam_lawn", False): 93.0, ("adam_lawn", False, 10.0): 93.0},
-        {("adam_lawn", True): 92.1},
-        {("sgd", False): 96.0},
-        {("sgd", True): 96.0},
+        {("adam_lawn", False): 93.3, ("adam_lawn", False, 10.0): 93.3},
+        {("adam_lawn", True): 92.5},
+        {("sgd", False): 96.0, ("adam", False): 91.0},
+        {("sgd", True): 96.0, ("adam", True): 91.0},
     ],
     "L5": [
         {("adamp", False): 91.0},
@@ -158,6 +158,7 @@ def still(tmp_path_factory):
         ("L3", ("sgd_lawn", False), 93.01, 92.99),
         ("L3", ("sgd_lawn", False), 94.99, 95.01),
         ("L4", ("sgd", True), 94.79, 94.81),
+        ("L4", ("adam_lawn", True), 92.81, 92.79),
         ("L5", ("adamp", True), 93.21, 93.19),
         ("L5", ("adam_lawn", False), 94.29, 94.31),
         ("L6", ("adam_lawn", False, 10.0), 94.89, 94.91),

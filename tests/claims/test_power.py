@@ -7,32 +7,44 @@ import numpy as np
 import pytest
 
 from adamlab.claims import CLAIMS, lawn, split, verdict
-from adamlab.claims.evidence import Number
 from adamlab.claims.published import LAWN
 from adamlab.config import PROTOCOLS, RunConfig
 from adamlab.records import Run
 
 NAMES = ("L1", "L2", "L3", "L4", "L5")
-# Which of them three seeds cannot reproduce.
-OPEN = {"cifar10": set(NAMES), "cifar100": {"L2", "L4", "L5"}}
+DRAWS = 100
 
 
-@pytest.mark.parametrize("seeds", [3, 5])
-@pytest.mark.parametrize("dataset", list(OPEN))
-def test_the_papers_tables_take_five_seeds(dataset, seeds, monkeypatch):
-    """Cells have the printed means; from one seed to another accuracies differ as the paper's smallest standard error
-    has it, 0.1 of three runs, and independently of each other."""
-    deviations = np.linspace(-1, 1, seeds)
-    deviations *= math.sqrt(2) * 0.1 * math.sqrt(3) / deviations.std(ddof=1)
+@pytest.mark.parametrize(
+    ("dataset", "seeds", "likely"),
+    [
+        ("cifar10", 3, ()),
+        ("cifar10", 7, ("L1", "L2", "L3", "L5")),
+        ("cifar10", 15, NAMES),
+        ("cifar100", 3, ("L1",)),
+        ("cifar100", 7, NAMES),
+    ],
+)
+def test_what_the_papers_tables_take_to_be_reproduced_in_three_of_four_studies(dataset, seeds, likely, monkeypatch):
+    """Cells have the printed means; from one seed to another accuracies are normally distributed, as the paper's
+    smallest standard error has it, 0.1 of three runs, and independent of each other."""
+    rng, drawn = np.random.default_rng(0), {}
 
-    def compare(label, unit, region, means, sample, choices):
-        return Number(label, unit, region, tuple(means[0] - means[1] + deviations), ())
+    def cell(study, optimizer, size):
+        if (optimizer, size) not in drawn:
+            accuracies = rng.normal(LAWN[dataset, optimizer][size], 0.1 * math.sqrt(3), seeds)
+            drawn[optimizer, size] = dict(enumerate(accuracies))
+        return drawn[optimizer, size]
 
-    monkeypatch.setattr(lawn, "cell", lambda study, optimizer, size: LAWN[dataset, optimizer][size])
+    monkeypatch.setattr(lawn, "cell", cell)
     monkeypatch.setattr(lawn, "choices", lambda study, *cells: 1)
-    monkeypatch.setattr(lawn, "compare", compare)
+    monkeypatch.setattr(lawn, "accuracy_gap", lambda *accuracies: np.mean(accuracies[:-1]) - accuracies[-1])
     config = RunConfig(dataset, "vgg19", PROTOCOLS["lawn-paper"])
     [study] = split("published", [Run(Path(), config, {}, [], {"outcome": "finished"}, [])])
-    found = {claim.name: verdict(claim.numbers(study)) for claim in CLAIMS if claim.name in NAMES}
-    undecided = OPEN[dataset] if seeds == 3 else set()
-    assert found == {name: "inconclusive" if name in undecided else "reproduced" for name in NAMES}
+    reproduced = dict.fromkeys(NAMES, 0)
+    for _ in range(DRAWS):
+        drawn.clear()
+        for claim in CLAIMS:
+            if claim.name in NAMES:
+                reproduced[claim.name] += verdict(claim.numbers(study)) == "reproduced"
+    assert tuple(name for name in NAMES if reproduced[name] > 0.75 * DRAWS) == likely

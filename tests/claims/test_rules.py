@@ -145,7 +145,7 @@ def test_adam_does_not_close_a_small_gap_by_itself(tmp_path):
     small = {("sgd", size): 93.5 for size in (False, True)} | {
         (optimizer, size): 93.0 for optimizer in ("adam", "adam_lawn") for size in (False, True)
     }
-    assert verdicts(gupta(tmp_path, small), "L4") == {"L4": "inconclusive"}
+    assert verdicts(gupta(tmp_path, small), "L4") == {"L4": "contradicted"}
 
 
 def test_each_batch_size_counts(tmp_path):
