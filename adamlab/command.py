@@ -114,8 +114,9 @@ def make_deterministic() -> None:
 
     Source: https://openxla.org/xla/determinism; the first flag includes `--xla_gpu_exclude_nondeterministic_ops`.
     """
-    flags = [os.environ.get("XLA_FLAGS", ""), "--xla_gpu_deterministic_ops=true", "--xla_gpu_autotune_level=0"]
-    os.environ["XLA_FLAGS"] = " ".join(flags).strip()
+    given = os.environ.get("XLA_FLAGS", "").split()
+    flags = ("--xla_gpu_deterministic_ops=true", "--xla_gpu_autotune_level=0")
+    os.environ["XLA_FLAGS"] = " ".join([*(flag for flag in given if flag not in flags), *flags])
 
 
 @contextmanager

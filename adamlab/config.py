@@ -7,6 +7,10 @@ from typing import Any, Self
 
 from adamlab.hyperparameters import OPTIMIZERS, ConfigError, Hyperparameters, check_names, choose
 
+# Training images on which `trace_every` measures loss flattening. A Hessian-vector product costs a few gradients, and
+# an eigenvalue takes many of them.
+PROBE = 100
+
 
 def _set_count(config: object, name: str, low: int) -> None:
     """Makes a number of a configuration one of Python's, since JSON has none of NumPy's.

@@ -33,7 +33,8 @@ def write_whole(path: Path, content: str | bytes) -> None:
 
     What killed writers of the same file left beside it goes.
     """
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    # Processes of two machines that share a folder may have the same number.
+    temporary = path.with_name(f"{path.name}.{os.getpid()}-{os.urandom(4).hex()}.tmp")
     written = False
     try:
         while not written:

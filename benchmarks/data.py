@@ -10,7 +10,6 @@ not counted. They take turns, and each begins its turn with images that do not c
 made before. CIFAR: what a batch of 256 costs the device, gathered by its indices, and cropped and mirrored as well.
 """
 
-import argparse
 import io
 import math
 import tempfile
@@ -24,6 +23,7 @@ import numpy as np
 from jax import lax
 from PIL import Image
 
+from adamlab.command import Parser
 from adamlab.data import load, synthetic
 from adamlab.data.augment import crop_and_flip
 from adamlab.data.pixels import random_box
@@ -134,7 +134,7 @@ def compare_cifar(turns: int) -> dict[str, Any]:
 
 def main() -> None:
     """Compares both kinds of images and prints a row per program."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser("benchmarks.data", __doc__)
     parser.add_argument(
         "--images", type=at_least(PIECE), default=1024, help="photographs per turn (default: %(default)s)"
     )

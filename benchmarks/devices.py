@@ -12,7 +12,6 @@ with the compute of one device, a step less its update. CPU devices of one machi
 stays as it is, and the updates of all devices compete.
 """
 
-import argparse
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,6 +23,7 @@ import optax
 from jax import lax
 
 from adamlab import data, models
+from adamlab.command import Parser
 from adamlab.config import PROTOCOLS, RunConfig, check_division
 from adamlab.data.batches import subset
 from adamlab.hyperparameters import ConfigError
@@ -87,7 +87,7 @@ def predict(rows: dict[str, float], alone: dict[str, float], count: int, shared:
 
 def main() -> None:
     """Prints, for each net and number of devices, a step's time, its parts and the model's."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser("benchmarks.devices", __doc__)
     parser.add_argument(
         "--model", type=names_of(models.MODELS), default="plain20,resnet34", help="networks (default: %(default)s)"
     )

@@ -14,7 +14,6 @@ m, v, w. LAWN moves 44 where a layer does not stay in a cache: it needs <g, w> b
 before it can end, so it reads g and w once more at the beginning, and writes w + u, reads it and writes w at the end.
 """
 
-import argparse
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,10 +24,12 @@ import numpy as np
 import optax
 
 from adamlab import models
+from adamlab.command import Parser
 from adamlab.optim.adam import adam
 from adamlab.optim.constraints import keep_on_sphere, project_to_tangent
-from adamlab.optim.lawn import adam_lawn, lamb_lawn, lawn, sgd_lawn
+from adamlab.optim.lawn import lawn
 from adamlab.optim.relatives import adamp
+from adamlab.optim.variants import adam_lawn, lamb_lawn, sgd_lawn
 from adamlab.training.parallel import Devices, compile_training
 from adamlab.training.step import Normalisation, TrainState, make_train_step
 from benchmarks.timing import at_least, interleave, summary, write
@@ -118,9 +119,9 @@ def report(title: str, times: dict[str, np.ndarray], num_params: int | None = No
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = Parser("benchmarks.optimizer", __doc__)
     parser.add_argument("--model", default="resnet34", choices=models.MODELS)
-    parser.add_argument("--rounds", type=at_least(1), default=20, help="turns of each optimizer (default: %(default)s)")
+    parser.add_argument("--turns", type=at_least(1), default=20, help="turns of each optimizer (default: %(default)s)")
     parser.add_argument(
         "--batch-size", type=at_least(1), help="also time whole training steps on 32x32 images, this many"
     )
@@ -133,14 +134,14 @@ def main() -> None:
     print(f"{options.model}: {num_params:,} parameters; {jax.devices()[0].device_kind}, jax {jax.__version__}")
 
     updates = {name: update_program(make, random_like(shapes["params"], 0)) for name, (make, _) in OPTIMIZERS.items()}
-    times = interleave(updates, options.rounds)
+    times = interleave(updates, options.turns)
     results = {"model": options.model, "num_params": num_params}
     results["update"] = report("update", times, num_params)
     if options.batch_size:
         variables = jax.jit(lambda: model.init(jax.random.key(0), image, train=False))()
         names = ("optax.adam", "adam", "adam_lawn")
         steps = {name: step_program(OPTIMIZERS[name][0], model, variables, options.batch_size) for name in names}
-        results["step"] = report("training step", interleave(steps, options.rounds))
+        results["step"] = report("training step", interleave(steps, options.turns))
     write(options.output, results)
 
 

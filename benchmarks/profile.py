@@ -138,7 +138,7 @@ def profile(name: str, batch_size: int, precision: str) -> dict[str, Any]:
 
 def main() -> None:
     """Profiles every network that was asked for."""
-    options = step_parser(__doc__).parse_args()
+    options = step_parser("benchmarks.profile", __doc__).parse_args()
     print(f"{jax.devices()[0].device_kind}, jax {jax.__version__}; batch {options.batch_size}, {options.precision}")
     results = {}
     for name in options.model:

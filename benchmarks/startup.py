@@ -10,7 +10,6 @@ fetched from the cache, then executed; `second chunk`, which is execution alone;
 the process to the end of the first chunk, less the second's seconds: what a start waits for its first step.
 """
 
-import argparse
 import json
 import os
 import subprocess
@@ -20,6 +19,8 @@ import time
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
+
+from adamlab.command import Parser
 
 
 def child(dataset_name: str, name: str, started: float) -> None:
@@ -73,7 +74,7 @@ def main() -> None:
     from adamlab import models  # here: a start must import JAX by itself
     from benchmarks.timing import at_least, names_of, write
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser("benchmarks.startup", __doc__)
     parser.add_argument(
         "--model", type=names_of(models.MODELS), default="plain20,resnet34", help="networks (default: %(default)s)"
     )

@@ -31,6 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adamlab import models
+from adamlab.command import Parser
 from adamlab.config import Protocol, RunConfig
 from adamlab.models.layers import Conv
 from adamlab.training.build import DTYPES
@@ -223,10 +224,9 @@ def compare(name: str, options: argparse.Namespace, peak: float) -> dict[str, An
     return {"limit_ms": round(1e3 * limit, 4), "programs": rows}
 
 
-def step_parser(description: str | None) -> argparse.ArgumentParser:
-    """A command's options that say which steps it is about."""
-
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+def step_parser(module: str, docstring: str | None) -> Parser:
+    """The command line of a module, with the options that say which steps it is about."""
+    parser = Parser(module, docstring)
     nets = f"of {','.join(NETS)} (default: %(default)s)"
     parser.add_argument("--model", type=names_of(NETS), default="plain20,resnet34", help=nets)
     parser.add_argument("--batch-size", type=at_least(1), default=100, help="images per step (default: %(default)s)")
@@ -237,7 +237,7 @@ def step_parser(description: str | None) -> argparse.ArgumentParser:
 
 def main() -> None:
     """Compares every network that was asked for."""
-    parser = step_parser(__doc__)
+    parser = step_parser("benchmarks.step", __doc__)
     parser.add_argument("--peer", help="also time this one: torch, or another checkout's folder")
     parser.add_argument("--turns", type=at_least(1), default=5, help="turns of each program (default: %(default)s)")
     options = parser.parse_args()

@@ -27,6 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from adamlab import data, models
+from adamlab.command import Parser
 from adamlab.config import PROTOCOLS, RunConfig
 from adamlab.data.batches import evaluation_images, subset
 from adamlab.data.order import epoch_order
@@ -143,7 +144,7 @@ def compare_studies(names: list[str], options: argparse.Namespace) -> dict[str, 
 
 def main() -> None:
     """Compares ways to train several settings, or whole studies."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser("benchmarks.sweep", __doc__)
     parser.add_argument(
         "--model", type=names_of(models.MODELS), default="plain20,resnet34", help="networks (default: %(default)s)"
     )

@@ -13,12 +13,12 @@ from adamlab.analysis.sensitivity import tuning_dependence
 from adamlab.claims.measures import accuracy
 from adamlab.hyperparameters import OPTIMIZERS
 from adamlab.records import RecordsError, Run
-from plots.ranking import COLUMNS, METRICS, Curve, curves, index_rows, learned, left_out
+from plots.indices import COLUMNS, METRICS, Curve, curves, index_rows, learned, left_out
 from plots.studies import find_studies
 
 
 def print_report(console: Console, results: Path) -> None:
-    """Prints the indices of every study below `results`, with 95 % intervals over seeds: `plots.ranking.INDICES`.
+    """Prints the indices of every study below `results`, with 95 % intervals over seeds: `plots.indices.INDICES`.
 
     Raises:
       RecordsError: There is no run of such a study, or a run is damaged.

@@ -11,6 +11,7 @@ from rich.table import Table
 from adamlab.config import RunConfig
 from adamlab.hyperparameters import OPTIMIZERS, varied
 from adamlab.records import Run, find_run, run_folder
+from plots.cells import final
 
 # Name in the records, title, format, and which of several means is the best one.
 METRICS = (
@@ -55,12 +56,12 @@ def make_table(model: str, optimizer: str, parameter: str, rows: dict[float, lis
     table.add_column("")
 
     whole = {value: runs for value, runs in rows.items() if len(runs) == seeds and not _others(runs)}
-    means = {metric: {value: mean(_last(runs, metric)) for value, runs in whole.items()} for metric, *_ in METRICS}
+    means = {metric: {value: mean(final(runs, metric)) for value, runs in whole.items()} for metric, *_ in METRICS}
     for value, runs in rows.items():
         cells = []
         for metric, _, text, best_of in METRICS:
             best = value in whole and means[metric][value] == best_of(means[metric].values())
-            cells.append(_cell(_last(runs, metric), text, best))
+            cells.append(_cell(final(runs, metric), text, best))
         notes = ["default"] if value == getattr(OPTIMIZERS[optimizer].defaults, parameter) else []
         notes += [f"{ending} ({count} of {len(runs)})" for ending, count in _others(runs).items()]
         notes += [f"{len(runs)} of {seeds} seeds"] if len(runs) < seeds else []
@@ -72,11 +73,6 @@ def make_table(model: str, optimizer: str, parameter: str, rows: dict[float, lis
 def _others(runs: list[Run]) -> Counter[str]:
     """How many runs are not finished, by what has become of them."""
     return Counter(run.ending for run in runs if run.ending != "finished")
-
-
-def _last(runs: list[Run], metric: str) -> list[float]:
-    """The metric of the last epoch of each run that finished."""
-    return [run.epochs[-1][metric] for run in runs if run.ending == "finished"]
 
 
 def _cell(values: list[float], text: str, best: bool) -> str:

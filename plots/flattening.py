@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from adamlab.config import PROBE
 from adamlab.hyperparameters import OPTIMIZERS
 from adamlab.records import Run
 from plots import style
@@ -104,7 +105,7 @@ def compose_one(cells: Mapping[Cell, Sequence[Run]], several: bool) -> Figure:
 def reading(runs: Sequence[Run], several: bool) -> list[str]:
     """How to read the lines, for the heading: what they are, where phases end, what is left out."""
     outcomes = [run.ending for run in runs]
-    probed = min(100, *(run.config.protocol.train_images for run in runs))
+    probed = min(PROBE, *(run.config.protocol.train_images for run in runs))
     notes = [f"all but the training loss measured on the first {probed} training images"]
     notes += ["each line: best of several settings on these images"] if several else []
     notes += ["line: mean of seeds, band: smallest to largest"] if len({run.config.seed for run in runs}) > 1 else []

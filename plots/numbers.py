@@ -11,8 +11,8 @@ from adamlab.hyperparameters import MAGNITUDE, OPTIMIZERS
 from adamlab.records import Run
 from plots.cells import cell_of, final, rank
 from plots.final import evaluated
+from plots.indices import COLUMNS, METRICS, curves, index_rows, intervals, learned, left_out
 from plots.panels import group, select
-from plots.ranking import COLUMNS, METRICS, curves, index_rows, intervals, learned, left_out
 from plots.studies import setting, span
 from plots.style import format_value
 

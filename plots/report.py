@@ -183,9 +183,9 @@ def main() -> None:
         "-o", "--out", type=path, metavar="FILE", default=Path("report.html"), help="(default: report.html)"
     )
     arguments = parser.parse_args()
-    page = render(gather(arguments.results))
     if arguments.out.is_dir():
         raise RecordsError(f"cannot write the report to {arguments.out}: it is a folder")
+    page = render(gather(arguments.results))
     make_folder(arguments.out.parent)
     try:
         write_whole(arguments.out, page)

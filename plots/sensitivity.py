@@ -115,7 +115,8 @@ def _draw_row(figure: "Figure", panels: "dict[SubplotSpec, list[Run]]", paramete
     models = {run.config.model for run in together}
     for value, seeds in values.items():
         labels[value] += "".join(f"\n({model} not run)" for model in sorted(models - {r.config.model for r in seeds}))
-    style.add_legend(figure, next(iter(row)), styles, labels, SYMBOLS[parameter])
+    entries = [(labels[value], styles[value]) for value in sorted(styles, reverse=True)]
+    style.place_legend(figure, next(iter(row)), entries, SYMBOLS[parameter])
 
 
 def _legend_label(value: float, runs: list[Run], parameter: str, banded: bool) -> str:

@@ -4,7 +4,7 @@ Figures are made without pyplot: no window, no backend to choose, no state that 
 """
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -167,14 +167,6 @@ def finish_numbers(axes: Axes) -> None:
         axes.yaxis.set_minor_locator(NullLocator())
     # On a linear axis, 0 may come as 1e-17.
     axes.yaxis.set_major_formatter(FuncFormatter(lambda y, _: format_value(y if logarithmic else round(y, 12))))
-
-
-def add_legend(
-    figure: Figure, axes: Axes, styles: Mapping[float, dict[str, Any]], labels: Mapping[float, str], title: str
-) -> None:
-    """The legend of all values, from high to low, level with the axes, at the right edge of the figure."""
-    ordered = sorted(styles, reverse=True)
-    place_legend(figure, axes, [(labels[value], styles[value]) for value in ordered], title)
 
 
 def place_legend(

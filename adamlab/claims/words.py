@@ -3,7 +3,7 @@
 import math
 
 from adamlab.claims import Judgement
-from adamlab.claims.evidence import Number, Region
+from adamlab.claims.evidence import Number
 
 
 def describe(number: Number) -> str:
@@ -59,15 +59,9 @@ def _with_unit(text: str, number: Number) -> str:
 
 
 def _region(number: Number) -> str:
-    (low, high), ends = number.region, _ends(number.region, number)
-    if math.isinf(low):
-        return f"below {_with_unit(ends[1], number)}"
-    if math.isinf(high):
-        return f"above {_with_unit(ends[0], number)}"
-    return f"between {_with_unit(f'{ends[0]} and {ends[1]}', number)}"
-
-
-def _ends(region: Region, number: Number) -> tuple[str, str]:
-    return _plain(region[0], number) if math.isfinite(region[0]) else "", (
-        _plain(region[1], number) if math.isfinite(region[1]) else ""
-    )
+    low, high = (_plain(end, number) for end in number.region)
+    if math.isinf(number.region[0]):
+        return f"below {_with_unit(high, number)}"
+    if math.isinf(number.region[1]):
+        return f"above {_with_unit(low, number)}"
+    return f"between {_with_unit(f'{low} and {high}', number)}"

@@ -11,8 +11,8 @@ def check_size(protocol: Protocol, dataset: Dataset) -> None:
     """Raises ConfigError where a data set has fewer images than a protocol asks for, its held-out ones included."""
     held_out = protocol.evaluate_on == "validation"
     available = {
-        "train_images": dataset.train_size - (protocol.test_images if held_out else 0),
         "test_images": dataset.train_size if held_out else dataset.test_size,
+        "train_images": dataset.train_size - (protocol.test_images if held_out else 0),
     }
     for name, count in available.items():
         if getattr(protocol, name) > count:

@@ -76,7 +76,7 @@ class Plan(NamedTuple):
 
     def order(self, epoch: int) -> np.ndarray:
         """The process' share of the images of each step, int32 (steps, share), as places in the training split."""
-        return _order(self.seed, epoch, self.train_images, self.batch_size, self.pieces, self.process, self.processes)
+        return _order(self, epoch)
 
     def evaluated(self, batch: int) -> np.ndarray:
         """The process' share of a batch to evaluate, as places in its split; what fills the last one up has -1."""
@@ -87,12 +87,9 @@ class Plan(NamedTuple):
 
 
 @lru_cache(maxsize=2)
-def _order(
-    seed: int, epoch: int, images: int, batch_size: int, pieces: int, process: int, processes: int
-) -> np.ndarray:
-    steps = images // batch_size
-    order = epoch_order(seed, epoch, images, steps, batch_size)
-    return order.reshape(steps, pieces, processes, -1)[:, :, process].reshape(steps, -1)
+def _order(plan: Plan, epoch: int) -> np.ndarray:
+    order = epoch_order(plan.seed, epoch, plan.train_images, plan.steps, plan.batch_size)
+    return order.reshape(plan.steps, plan.pieces, plan.processes, -1)[:, :, plan.process].reshape(plan.steps, -1)
 
 
 @dataclass

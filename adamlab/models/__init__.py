@@ -26,17 +26,17 @@ def create(name: str, num_classes: int, **options: Any) -> nn.Module:
     activations; parameters stay float32) and ``axis_name`` (of the mapped axis over which BatchNorm averages).
 
     Args:
-        name: one of `MODELS`.
-        num_classes: number of logits.
-        **options: the constructor's own; see there.
+      name: One of `MODELS`.
+      num_classes: Number of logits.
+      **options: The constructor's own; see there.
 
     Returns:
-        The Flax module; ``jax.jit(model.init)(key, images)`` is the quickest way to initialise it: it drops the
-        forward pass.
+      The Flax module; ``jax.jit(model.init)(key, images)`` is the quickest way to initialise it: it drops the
+      Forward pass.
 
     Raises:
-        ValueError: if the name is unknown, ``num_classes`` is not positive, or an option has a bad value.
-        TypeError: if the net has no such option.
+      ValueError: If the name is unknown, ``num_classes`` is not positive, or an option has a bad value.
+      TypeError: If the net has no such option.
 
     >>> import jax, jax.numpy as jnp
     >>> model = create("plain20", num_classes=10)
@@ -45,9 +45,9 @@ def create(name: str, num_classes: int, **options: Any) -> nn.Module:
     269722
     """
     if name not in MODELS:
-        raise ValueError(f"unknown model {name!r}; there is {', '.join(MODELS)}")
+        raise ValueError(f"name must be one of {', '.join(MODELS)}, got {name!r}")
     if num_classes < 1:
-        raise ValueError(f"num_classes must be at least 1; received {num_classes}")
+        raise ValueError(f"num_classes must be at least 1, got {num_classes}")
     constructor = MODELS[name]
     known = [option for option in inspect.signature(constructor).parameters if option != "num_classes"]
     unknown = [option for option in options if option not in known]

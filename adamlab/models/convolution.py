@@ -30,21 +30,21 @@ def conv2d(x: Array, kernel: Array, stride: int = 1) -> Array:
     since the gradient is explicit.
 
     Args:
-        x: activations, (batch, height, width, channels).
-        kernel: weights, (k, k, channels, features), k odd, of x's dtype.
-        stride: distance between the windows, in pixels of x.
+      x: Activations, (batch, height, width, channels).
+      kernel: Weights, (k, k, channels, features), k odd, of x's dtype.
+      stride: Distance between the windows, in pixels of x.
 
     Returns:
-        The result, (batch, ceil(height / stride), ceil(width / stride), features), of x's dtype.
+      The result, (batch, ceil(height / stride), ceil(width / stride), features), of x's dtype.
 
     Raises:
-        ValueError: if the kernel is not square with an odd side.
+      ValueError: If the kernel is not square with an odd side.
 
     >>> conv2d(jnp.ones((1, 3, 3, 1)), jnp.ones((3, 3, 1, 1)))[0, :, :, 0].tolist()
     [[4.0, 6.0, 4.0], [6.0, 9.0, 6.0], [4.0, 6.0, 4.0]]
     """
     if kernel.shape[0] != kernel.shape[1] or kernel.shape[0] % 2 == 0:
-        raise ValueError(f"kernel must be square with an odd side; received {kernel.shape}")
+        raise ValueError(f"kernel must be square with an odd side, got {kernel.shape}")
     return _conv2d(x, kernel, stride)
 
 

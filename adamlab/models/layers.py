@@ -29,10 +29,10 @@ class Conv(nn.Module):
     The kernel starts as :func:`he_normal`.
 
     Args:
-        features: channels of the result.
-        kernel_size: side of the kernel, odd.
-        stride: distance between the windows.
-        dtype: dtype of the computation and the result; the parameter is float32.
+      features: Channels of the result.
+      kernel_size: Side of the kernel, odd.
+      stride: Distance between the windows.
+      dtype: Dtype of the computation and the result; the parameter is float32.
     """
 
     features: int
@@ -61,8 +61,8 @@ class BatchNorm(nn.Module):
     as in PyTorch.
 
     Args:
-        axis_name: mapped axis over whose devices the batch statistics are averaged; None: each device on its own.
-        dtype: dtype of the result; parameters and running averages are float32.
+      axis_name: Mapped axis over whose devices the batch statistics are averaged; None: each device on its own.
+      dtype: Dtype of the result; parameters and running averages are float32.
     """
 
     axis_name: str | None = None

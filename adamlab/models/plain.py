@@ -14,16 +14,16 @@ class Plain(nn.Module):
     """Three sets of 3x3 convolutions, each followed by BatchNorm and ReLU; global average pool; linear head.
 
     Args:
-        num_classes: number of logits.
-        set_size: convolutions per set; with the initial one and the head, depth is 3 * set_size + 2.
-        widths: filters of the initial convolution and the first set, of the second and of the third.
-        downsample: where the stride-2 convolution between two sets stands: ``"last"``, at the end of the earlier one,
-            or ``"first"``, at the start of the later one.
-        axis_name: see :class:`~adamlab.models.layers.BatchNorm`.
-        dtype: dtype of the activations; parameters and logits are float32.
+      num_classes: Number of logits.
+      set_size: Convolutions per set; with the initial one and the head, depth is 3 * set_size + 2.
+      widths: Filters of the initial convolution and the first set, of the second and of the third.
+      downsample: Where the stride-2 convolution between two sets stands: ``"last"``, at the end of the earlier one,
+        or ``"first"``, at the start of the later one.
+      axis_name: See :class:`~adamlab.models.layers.BatchNorm`.
+      dtype: Dtype of the activations; parameters and logits are float32.
 
     Raises:
-        ValueError: if ``downsample`` is neither.
+      ValueError: If ``downsample`` is neither.
     """
 
     num_classes: int
@@ -35,7 +35,7 @@ class Plain(nn.Module):
 
     def __post_init__(self) -> None:
         if self.downsample not in _PLACEMENTS:
-            raise ValueError(f"downsample must be one of {', '.join(_PLACEMENTS)}; received {self.downsample!r}")
+            raise ValueError(f"downsample must be one of {', '.join(_PLACEMENTS)}, got {self.downsample!r}")
         super().__post_init__()
 
     @nn.compact
@@ -70,15 +70,15 @@ def plain20(
     set, which nothing follows, keeps its 8x8 map; its initial convolution, widths and BatchNorm are He et al.'s.
 
     Args:
-        num_classes: number of logits.
-        downsample: ``"last"`` (the sensitivity paper) or ``"first"`` (He et al.).
-        axis_name: mapped axis over which BatchNorm averages; None for none.
-        dtype: dtype of the activations.
+      num_classes: Number of logits.
+      downsample: ``"last"`` (the sensitivity paper) or ``"first"`` (He et al.).
+      axis_name: Mapped axis over which BatchNorm averages; None for none.
+      dtype: Dtype of the activations.
 
     Returns:
-        The Flax module.
+      The Flax module.
 
     Raises:
-        ValueError: if ``downsample`` is neither.
+      ValueError: If ``downsample`` is neither.
     """
     return Plain(num_classes, downsample=downsample, axis_name=axis_name, dtype=dtype)

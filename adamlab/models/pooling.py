@@ -22,12 +22,12 @@ def max_pool(x: Array, window: int, stride: int) -> Array:
     largest. Differentiation: reverse mode, and any mode over it, as for :func:`adamlab.models.convolution.conv2d`.
 
     Args:
-        x: activations, (batch, height, width, channels).
-        window: side k of the windows, in pixels of x.
-        stride: distance s between them.
+      x: Activations, (batch, height, width, channels).
+      window: Side k of the windows, in pixels of x.
+      stride: Distance s between them.
 
     Returns:
-        The maxima, (batch, (height + 2p - k) // s + 1, (width + 2p - k) // s + 1, channels), of x's dtype.
+      The maxima, (batch, (height + 2p - k) // s + 1, (width + 2p - k) // s + 1, channels), of x's dtype.
 
     >>> max_pool(jnp.arange(16.0).reshape(1, 4, 4, 1), 2, 2)[0, :, :, 0].tolist()
     [[5.0, 7.0], [13.0, 15.0]]

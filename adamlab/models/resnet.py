@@ -15,10 +15,10 @@ class Block(nn.Module):
     """A residual block: ReLU(shortcut + branch), with a projected shortcut (option B) where the shape changes.
 
     Args:
-        features: channels of the 3x3 convolutions.
-        stride: of the block; it stands on the first 3x3 convolution.
-        bottleneck: 1x1, 3x3, 1x1 with four times the features out (figure 5, right), else 3x3, 3x3 (left).
-        axis_name, dtype: as :class:`~adamlab.models.layers.ConvNorm`'s.
+      features: Channels of the 3x3 convolutions.
+      stride: Of the block; it stands on the first 3x3 convolution.
+      bottleneck: 1x1, 3x3, 1x1 with four times the features out (figure 5, right), else 3x3, 3x3 (left).
+      axis_name, dtype: As :class:`~adamlab.models.layers.ConvNorm`'s.
     """
 
     features: int
@@ -52,17 +52,17 @@ class ResNet(nn.Module):
     """A stem, stages of residual blocks that halve the map and double the width, global average pool, linear head.
 
     Args:
-        num_classes: number of logits.
-        stage_sizes: blocks per stage (table 1).
-        bottleneck: which block; see :class:`Block`.
-        stem: ``"imagenet"``: 7x7 convolution of stride 2 and 3x3 max pool of stride 2; ``"cifar"``: 3x3 convolution of
-            stride 1, no pool.
-        width: features of the first stage.
-        axis_name: see :class:`~adamlab.models.layers.BatchNorm`.
-        dtype: dtype of the activations; parameters and logits are float32.
+      num_classes: Number of logits.
+      stage_sizes: Blocks per stage (table 1).
+      bottleneck: Which block; see :class:`Block`.
+      stem: ``"imagenet"``: 7x7 convolution of stride 2 and 3x3 max pool of stride 2; ``"cifar"``: 3x3 convolution of
+        stride 1, no pool.
+      width: Features of the first stage.
+      axis_name: See :class:`~adamlab.models.layers.BatchNorm`.
+      dtype: Dtype of the activations; parameters and logits are float32.
 
     Raises:
-        ValueError: if ``stem`` is neither.
+      ValueError: If ``stem`` is neither.
     """
 
     num_classes: int
@@ -75,7 +75,7 @@ class ResNet(nn.Module):
 
     def __post_init__(self) -> None:
         if self.stem not in _STEMS:
-            raise ValueError(f"stem must be one of {', '.join(_STEMS)}; received {self.stem!r}")
+            raise ValueError(f"stem must be one of {', '.join(_STEMS)}, got {self.stem!r}")
         super().__post_init__()
 
     @nn.compact
@@ -114,16 +114,16 @@ def resnet34(
     cites their figure 4, which is one of curves; the architecture is figure 3.
 
     Args:
-        num_classes: number of logits.
-        stem: ``"imagenet"`` or ``"cifar"``; see :class:`ResNet`.
-        axis_name: mapped axis over which BatchNorm averages; None for none.
-        dtype: dtype of the activations.
+      num_classes: Number of logits.
+      stem: ``"imagenet"`` or ``"cifar"``; see :class:`ResNet`.
+      axis_name: Mapped axis over which BatchNorm averages; None for none.
+      dtype: Dtype of the activations.
 
     Returns:
-        The Flax module.
+      The Flax module.
 
     Raises:
-        ValueError: if ``stem`` is neither.
+      ValueError: If ``stem`` is neither.
     """
     return ResNet(num_classes, (3, 4, 6, 3), bottleneck=False, stem=stem, axis_name=axis_name, dtype=dtype)
 
@@ -140,15 +140,15 @@ def resnet50(
     He et al. 2015, table 1, with the stride of a block on its 3x3 convolution rather than on the first 1x1.
 
     Args:
-        num_classes: number of logits.
-        stem: ``"imagenet"`` or ``"cifar"``; see :class:`ResNet`.
-        axis_name: mapped axis over which BatchNorm averages; None for none.
-        dtype: dtype of the activations.
+      num_classes: Number of logits.
+      stem: ``"imagenet"`` or ``"cifar"``; see :class:`ResNet`.
+      axis_name: Mapped axis over which BatchNorm averages; None for none.
+      dtype: Dtype of the activations.
 
     Returns:
-        The Flax module.
+      The Flax module.
 
     Raises:
-        ValueError: if ``stem`` is neither.
+      ValueError: If ``stem`` is neither.
     """
     return ResNet(num_classes, (3, 4, 6, 3), bottleneck=True, stem=stem, axis_name=axis_name, dtype=dtype)

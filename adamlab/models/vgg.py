@@ -15,10 +15,10 @@ class VGG(nn.Module):
     A map of one pixel is not pooled any further, so that images under 32x32 pass too.
 
     Args:
-        num_classes: number of logits.
-        stages: (features, number of convolutions) of each stage.
-        axis_name: see :class:`~adamlab.models.layers.BatchNorm`.
-        dtype: dtype of the activations; parameters and logits are float32.
+      num_classes: Number of logits.
+      stages: (features, number of convolutions) of each stage.
+      axis_name: See :class:`~adamlab.models.layers.BatchNorm`.
+      dtype: Dtype of the activations; parameters and logits are float32.
     """
 
     num_classes: int
@@ -47,12 +47,12 @@ def vgg19(num_classes: int, *, axis_name: str | None = None, dtype: DTypeLike = 
     which does nothing to the 1x1 map that a 32x32 image leaves.
 
     Args:
-        num_classes: number of logits.
-        axis_name: mapped axis over which BatchNorm averages; None for none.
-        dtype: dtype of the activations.
+      num_classes: Number of logits.
+      axis_name: Mapped axis over which BatchNorm averages; None for none.
+      dtype: Dtype of the activations.
 
     Returns:
-        The Flax module.
+      The Flax module.
     """
     stages = ((64, 2), (128, 2), (256, 4), (512, 4), (512, 4))
     return VGG(num_classes, stages, axis_name=axis_name, dtype=dtype)

@@ -69,11 +69,11 @@ def convolve(x: Array, kernel: Array) -> Array:
     """The convolution of stride 1 with one zero on every side.
 
     Args:
-        x: activations, (batch, height, width, channels).
-        kernel: weights, (3, 3, channels, features).
+      x: Activations, (batch, height, width, channels).
+      kernel: Weights, (3, 3, channels, features).
 
     Returns:
-        (batch, height, width, features), of x's dtype.
+      (batch, height, width, features), of x's dtype.
 
     >>> convolve(jnp.ones((1, 3, 3, 1)), jnp.ones((3, 3, 1, 1)))[0, :, :, 0].tolist()
     [[4.0, 6.0, 4.0], [6.0, 9.0, 6.0], [4.0, 6.0, 4.0]]
@@ -85,11 +85,11 @@ def input_gradient(grad: Array, kernel: Array) -> Array:
     """The gradient of `convolve` by x: the convolution with the kernel flipped, channels and features swapped.
 
     Args:
-        grad: the gradient by the result, (batch, height, width, features).
-        kernel: weights, (3, 3, channels, features).
+      grad: The gradient by the result, (batch, height, width, features).
+      kernel: Weights, (3, 3, channels, features).
 
     Returns:
-        (batch, height, width, channels), of grad's dtype.
+      (batch, height, width, channels), of grad's dtype.
 
     >>> input_gradient(jnp.ones((1, 3, 3, 1)), jnp.ones((3, 3, 1, 1)))[0, :, :, 0].tolist()
     [[4.0, 6.0, 4.0], [6.0, 9.0, 6.0], [4.0, 6.0, 4.0]]
@@ -105,11 +105,11 @@ def kernel_gradient(x: Array, grad: Array) -> Array:
     .. math:: \mathrm{d}g = G^\top \Big[ \sum (B^\top d\, B) \odot (A\, \mathrm{d}Y A^\top) \Big] G
 
     Args:
-        x: activations, (batch, height, width, channels).
-        grad: the gradient by the result, (batch, height, width, features).
+      x: Activations, (batch, height, width, channels).
+      grad: The gradient by the result, (batch, height, width, features).
 
     Returns:
-        (3, 3, channels, features), of x's dtype or float32 if that is wider.
+      (3, 3, channels, features), of x's dtype or float32 if that is wider.
 
     >>> kernel_gradient(jnp.ones((1, 3, 3, 1)), jnp.ones((1, 3, 3, 1)))[:, :, 0, 0].round(5).tolist()
     [[4.0, 6.0, 4.0], [6.0, 9.0, 6.0], [4.0, 6.0, 4.0]]

@@ -13,8 +13,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from adamlab.optim.adam import adam, keep_dtypes
-from adamlab.optim.checks import check_decay, check_learning_rate, check_non_negative, check_steps
+from adamlab.optim.checks import check_steps
 from adamlab.optim.leaves import Leaves, Mask, select
 from adamlab.optim.sphere import (
     largest_drift,
@@ -37,7 +36,8 @@ class LawnState(NamedTuple):
     Attributes:
       count: Number of updates so far, int32, shape ().
       radius: The radii of the constrained leaves by path, float32: shape () each, or (1, ..., units, ..., 1) with
-        `unit_axis`. In the free phase the current norms. 0 where a norm was 0 at the switch: that leaf stays free.
+        `unit_axis`. 0 before the first update, in the free phase the norms that the last one found, and fixed from the
+        switch on: 0 for a leaf that had no norm there, which stays free.
       drift: The largest |norm / radius - 1| which any update so far found among the norms that one had set, float32,
         shape (). Rounding alone makes about 1e-7 for float32 parameters. More shows that something moved them in
         between: most likely a transformation that comes after `lawn`, which must be last.
@@ -85,7 +85,8 @@ def lawn(
     parameters of half precision, to which it would round a decay rate of 0.999: to 1).
 
     Args:
-      inner: Any Optax optimizer but those with a line search, which would not see the constraint.
+      inner: Any Optax optimizer but those with a line search, which would not see the constraint. What takes the
+        gradients of each example, as `optax.contrib.dpsgd` does, comes before ``lawn(...)`` and aggregates them.
       free_steps: Number of free steps, >= 0; the paper's E_free is in epochs, and "just a few" of them. May be a
         traced array: one program serves a grid of them. A fraction of a step counts as a whole one; a number between
         0 and 1 is refused, as a decay rate or a share of the training in the wrong place.
@@ -131,7 +132,7 @@ def lawn(
     if at_switch not in ("keep", "reset", "transport"):
         raise ValueError(f"at_switch must be 'keep', 'reset' or 'transport', got {at_switch!r}")
     check_steps(free_steps=free_steps)
-    free_steps = _counted(free_steps)
+    free_steps = counted(free_steps)
     inner = optax.with_extra_args_support(inner)
 
     def init_fn(params):
@@ -161,110 +162,6 @@ def lawn(
     return optax.GradientTransformationExtraArgs(init_fn, update_fn)
 
 
-def adam_lawn(
-    learning_rate: optax.ScalarOrSchedule,
-    free_steps: Steps,
-    b1: ArrayLike = 0.9,
-    b2: ArrayLike = 0.999,
-    eps: ArrayLike = 1e-8,
-    eps_root: ArrayLike = 0.0,
-    *,
-    mask: Mask | None = None,
-) -> optax.GradientTransformationExtraArgs:
-    """Adam-LAWN: `adamlab.adam` under `lawn`. For the other options of `lawn`, write ``lawn(adam(...), ...)``.
-
-    Args:
-      learning_rate: Step size, or a schedule such as `three_phase_schedule`.
-      free_steps, mask: As in `lawn`.
-      b1, b2, eps, eps_root: As in `adam`.
-
-    Returns:
-      A transformation with a `LawnState`, last in its chain.
-
-    Raises:
-      ValueError: An argument is out of range, the mask selects nothing, or `update` gets no `params`.
-
-    Source:
-      The LAWN paper, section 2.
-    """
-    return lawn(adam(learning_rate, b1, b2, eps, eps_root), free_steps=free_steps, mask=mask)
-
-
-def sgd_lawn(
-    learning_rate: optax.ScalarOrSchedule,
-    free_steps: Steps,
-    momentum: ArrayLike = 0.9,
-    nesterov: bool = False,
-    weight_decay: ArrayLike = 0.0,
-    *,
-    mask: Mask | None = None,
-) -> optax.GradientTransformationExtraArgs:
-    r"""SGD-LAWN: SGD with momentum and weight decay in the free phase, without the decay in the constrained one.
-
-    .. math:: g \leftarrow g + \lambda w \quad \text{in steps 0 to free\_steps - 1, then as in lawn}
-
-    "We retain the tuned value for weight decay of the base SGD optimizer for the free phase of SGD-LAWN" (LAWN
-    paper, section 3.2, of ImageNet). As in PyTorch, which the paper ran, it is added to the gradient of every
-    parameter.
-
-    Args:
-      learning_rate: Step size, or a schedule such as `three_phase_schedule`.
-      free_steps, mask: As in `lawn`.
-      momentum: Decay rate of the momentum, in [0, 1).
-      nesterov: Whether the momentum is Nesterov's.
-      weight_decay: Factor of the parameters that is added to their gradients in the free phase, >= 0.
-
-    Returns:
-      A transformation with a `LawnState`, last in its chain.
-
-    Raises:
-      ValueError: An argument is out of range, the mask selects nothing, or `update` gets no `params`.
-    """
-    check_learning_rate(learning_rate)
-    check_decay(momentum=momentum)
-    check_non_negative(weight_decay=weight_decay)
-    check_steps(free_steps=free_steps)
-    free_steps = _counted(free_steps)
-    inner = optax.chain(
-        optax.add_decayed_weights(lambda count: weight_decay * jnp.less(count, free_steps)),
-        optax.sgd(learning_rate, momentum, nesterov),
-    )
-    return lawn(keep_dtypes(inner), free_steps=free_steps, mask=mask)
-
-
-def lamb_lawn(
-    learning_rate: optax.ScalarOrSchedule,
-    free_steps: Steps,
-    b1: ArrayLike = 0.9,
-    b2: ArrayLike = 0.999,
-    eps: ArrayLike = 1e-6,
-    eps_root: ArrayLike = 0.0,
-    *,
-    mask: Mask | None = None,
-) -> optax.GradientTransformationExtraArgs:
-    """LAMB-LAWN: `optax.lamb` without weight decay under `lawn`.
-
-    Args:
-      learning_rate: Step size relative to a layer's weight norm, or a schedule such as `three_phase_schedule`.
-      free_steps, mask: As in `lawn`.
-      b1, b2, eps, eps_root: As in `optax.lamb`.
-
-    Returns:
-      A transformation with a `LawnState`, last in its chain.
-
-    Raises:
-      ValueError: An argument is out of range, the mask selects nothing, or `update` gets no `params`.
-
-    Source:
-      The LAWN paper, section 3.2; LAMB: You et al., "Large Batch Optimization for Deep Learning: Training BERT in 76
-      minutes", arXiv:1904.00962.
-    """
-    check_learning_rate(learning_rate)
-    check_decay(b1=b1, b2=b2)
-    check_non_negative(eps=eps, eps_root=eps_root)
-    return lawn(keep_dtypes(optax.lamb(learning_rate, b1, b2, eps, eps_root)), free_steps=free_steps, mask=mask)
-
-
-def _counted(free_steps: Steps) -> Steps:
+def counted(free_steps: Steps) -> Steps:
     """As far as a count of steps, an int32, goes: for ever."""
     return min(int(free_steps), 2**31 - 1) if isinstance(free_steps, Integral) else free_steps

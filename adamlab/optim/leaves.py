@@ -60,8 +60,9 @@ def select(params: optax.Params, mask: Mask | None) -> Leaves:
         raise ValueError(f"mask must have the structure of the parameters, or begin as it does: {error}") from None
     if not any(flags):
         found = ", ".join(f"{name or 'the parameter'} {jnp.shape(leaf)}" for name, leaf in leaves.items())
-        raise ValueError(f"mask must select the leaves to constrain, but selects none of: {found}")
-    return {name: leaf for (name, leaf), flag in zip(leaves.items(), flags, strict=True) if flag}
+        hint = "; in inject_hyperparams it is a static_args" if _is_flag(mask) else ""
+        raise ValueError(f"mask must select the leaves to constrain, but selects none of: {found}{hint}")
+    return {name: jnp.asarray(leaf) for (name, leaf), flag in zip(leaves.items(), flags, strict=True) if flag}
 
 
 def _is_flag(leaf: Any) -> bool:
@@ -78,11 +79,19 @@ def named(params: optax.Params) -> Leaves:
 
 
 def map_leaves(function: Callable[..., jax.Array], tree: Any, *quantities: Leaves) -> Any:
-    """Replaces the leaves named in the quantities by function(leaf, *its quantities); the others pass."""
+    """Replaces the leaves named in the quantities by function(leaf, *its quantities); the others pass.
+
+    A leaf must have the shape of its first quantity: gradients of each example would be broadcast.
+    """
 
     def apply(path, leaf):
         name = next((name for name in (_joined(path), _joined(_unboxed(path))) if name in quantities[0]), None)
-        return leaf if name is None else function(leaf, *(values[name] for values in quantities))
+        if name is None:
+            return leaf
+        leaf, given = jnp.asarray(leaf), [values[name] for values in quantities]
+        if leaf.shape != given[0].shape:
+            raise ValueError(f"updates must have the parameters' shapes, got {leaf.shape} for {name} {given[0].shape}")
+        return function(leaf, *given)
 
     return tree_map_with_path(apply, tree)
 

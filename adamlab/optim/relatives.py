@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from adamlab.optim.adam import average, keep_dtypes, one_minus_power, squared_size
+from adamlab.optim.adam import average, keep_dtypes, one_minus_power, scale_by_adam, squared_size
 from adamlab.optim.checks import check_decay, check_learning_rate, check_non_negative, check_positive
 from adamlab.optim.lawn import lawn
 from adamlab.optim.leaves import Mask
@@ -82,10 +82,6 @@ def scale_by_adamp(
     check_positive(eps=eps)
     check_non_negative(weight_decay=weight_decay, delta=delta, wd_ratio=wd_ratio)
 
-    def init_fn(params):
-        mu, nu = optax.tree.zeros_like(params), optax.tree.zeros_like(params)
-        return optax.ScaleByAdamState(jnp.zeros([], jnp.int32), mu, nu)
-
     def update_fn(updates, state, params=None, **extra_args):
         del extra_args
         params = require_params(params)
@@ -110,7 +106,7 @@ def scale_by_adamp(
         updates = jax.tree.map(direction, numerators, nu, updates, params)
         return updates, optax.ScaleByAdamState(count, mu, nu)
 
-    return optax.GradientTransformationExtraArgs(init_fn, update_fn)
+    return optax.GradientTransformationExtraArgs(scale_by_adam().init, update_fn)
 
 
 def _projection(step, gradient, weight, delta, eps, unit_axis) -> tuple[jax.Array, jax.Array]:

@@ -149,6 +149,8 @@ class Checkpoints:
                 content = {"schema": SCHEMA, "config": config.to_dict(), **position._asdict()}
                 content |= {"leaves": _leaves(state), "files": _digests(path)}
                 write_whole(path / MANIFEST, json.dumps(seal(content)))
+        except MemoryError:
+            raise
         except Exception as error:
             raise WriteError(f"cannot write {path} ({_reason(error)}); the checkpoint before it is kept") from error
         self._saved = time.monotonic()

@@ -110,7 +110,7 @@ def ends_together() -> Iterator[None]:
         while link is not None and not isinstance(link, jax.errors.JaxRuntimeError):
             link = link.__cause__ or link.__context__
         if link is not None and str(link).startswith("RESOURCE_EXHAUSTED"):
-            wanted = "a smaller --batch-size, or --microbatch=M for M images in memory at a time"
+            wanted = "a smaller batch, or a microbatch: --microbatch=M keeps M images in memory at a time"
             raise ConfigError(f"a device's memory is full: needs {wanted} ({one_line(link):.200})") from error
         if link is None or jax.process_count() == 1:
             raise

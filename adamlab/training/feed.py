@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from adamlab.config import RunConfig
+from adamlab.config import PROBE, RunConfig
 from adamlab.data import ArrayDataset, Dataset, StreamDataset
 from adamlab.data.batches import check_size, evaluation_images, padded_batches, subset
 from adamlab.data.dataset import DataError, one_line
@@ -32,9 +32,6 @@ ACCELERATOR_CHUNK = 250
 # So many bytes of images at most make a chunk of several steps: ImageNet's at batch 256 has 6 of them.
 MAX_CHUNK_BYTES = 256 * 2**20
 EVALUATION_BATCH = 500
-# Training images on which loss flattening is measured. A Hessian-vector product costs a few gradients, and an
-# eigenvalue takes many of them.
-PROBE = 100
 
 
 class Chunk(NamedTuple):
@@ -70,7 +67,7 @@ def make_feed(dataset: Dataset, configs: Sequence[RunConfig], devices: Devices) 
     if isinstance(dataset, ArrayDataset):
         return ArrayFeed(dataset, configs, devices)
     if len(configs) > 1:
-        raise ConfigError(f"--vmap is for images in memory, got {dataset.name}")
+        raise ConfigError(f"runs trained together need images in memory, got {dataset.name}")
     return StreamFeed(dataset, configs[0], devices)
 
 

@@ -1,4 +1,4 @@
-"""Trains one configuration, epoch by epoch."""
+"""Trains configurations, one or several together, epoch by epoch."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence

@@ -45,12 +45,12 @@ class Devices:
 
     def __post_init__(self) -> None:
         available = jax.device_count()
-        choose("--spmd", self.spmd, ("pmap", "shard_map"))
+        choose("spmd", self.spmd, ("pmap", "shard_map"))
         if not 1 <= self.count <= available:
             hint = "; JAX_NUM_CPU_DEVICES makes several of a CPU" if jax.default_backend() == "cpu" else ""
-            raise ConfigError(f"--devices must be from 1 to {available}{hint}, got {self.count}")
+            raise ConfigError(f"devices must be from 1 to {available}{hint}, got {self.count}")
         if jax.process_count() > 1 and self.count != available:
-            raise ConfigError(f"--devices of a job with several processes must be all {available}, got {self.count}")
+            raise ConfigError(f"devices of a job with several processes must be all {available}, got {self.count}")
 
     @cached_property
     def mesh(self) -> Mesh:

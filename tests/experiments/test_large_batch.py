@@ -269,8 +269,8 @@ def test_what_is_varied_within_a_cell_is_said_and_where_its_own_is_from(tmp_path
         ),
         (["--num-processes=2"], "need each other and --coordinator=host:port, got --num-processes=2"),
         # 25 divides smoke's batches, not those of the tables.
-        (["--dataset=digits", "--protocol=smoke", "--microbatch=25", "--devices=5"], "--devices must be from 1 to 4"),
-        ([*SMALL, "--devices=5"], "--devices must be from 1 to 4; JAX_NUM_CPU_DEVICES makes several of a CPU, got 5"),
+        (["--dataset=digits", "--protocol=smoke", "--microbatch=25", "--devices=5"], "devices must be from 1 to 4"),
+        ([*SMALL, "--devices=5"], "devices must be from 1 to 4; JAX_NUM_CPU_DEVICES makes several of a CPU, got 5"),
         ([*SMALL, "--devices=4"], "batch_size must be a multiple of the 4 devices, such as 48 or 52, got 50"),
         # Of 1,437 training images a tenth is held out at most.
         ([*SMALL, "--tune", "--test-images=300"], "test_images must be at most 143 for --tune on digits, got 300"),

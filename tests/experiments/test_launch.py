@@ -96,8 +96,8 @@ def test_ray_goes_on_with_a_run_whose_worker_was_killed(two_nodes, longer, tmp_p
 @pytest.mark.slow
 def test_ray_gives_up_on_a_run_that_is_killed_for_memory(tmp_path):
     """Each of its processes is, where all memory counts as used."""
-    code = "import os; from pathlib import Path; from experiments.launch import Ray; "
-    code += "print(dict(Ray().run([os.getpid], Path(), print)))"
+    code = "import time; from functools import partial; from pathlib import Path; from experiments.launch import Ray; "
+    code += "print(dict(Ray().run([partial(time.sleep, 60)], Path(), print)))"
     environment = os.environ | {"PYTHONPATH": str(ROOT), "RAY_memory_usage_threshold": "0.01"}
     environment["RAY_memory_monitor_refresh_ms"] = "100"
     command = [sys.executable, "-c", code]

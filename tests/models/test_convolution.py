@@ -163,7 +163,7 @@ def test_hessian_vector_products_forward_and_reverse_over_reverse(case):
 
 @pytest.mark.parametrize("shape", [(2, 2, 1, 1), (3, 1, 1, 1)])
 def test_kernels_without_a_centre_are_refused(shape):
-    with pytest.raises(ValueError, match=r"must be square with an odd side; received \("):
+    with pytest.raises(ValueError, match=r"must be square with an odd side, got \("):
         conv2d(jnp.ones((1, 4, 4, 1)), jnp.ones(shape))
 
 

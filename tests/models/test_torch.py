@@ -114,12 +114,13 @@ def pytorchs(name, options):
 
 
 def assert_close(found, expected):
-    """Equal to 1e-8 of a logit, and of the sum of an array's sizes."""
+    """Equal to 1e-8 of the largest logit, and of the sum of an array's sizes."""
     assert found.keys() == expected.keys()
     for name in ("evaluated", "logits"):
         np.testing.assert_allclose(found[name], expected[name], rtol=0, atol=1e-8 * np.abs(expected[name]).max())
     for name in ("stats", "gradients"):
         sizes = expected[f"{name}, sizes"]
+        sizes = np.maximum(sizes, 1e-3 * sizes.max())  # a gradient of ResNet-50 is 0, but for rounding
         assert np.all(np.abs(found[name] - expected[name]) <= 1e-8 * sizes), name
 
 

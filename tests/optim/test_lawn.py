@@ -9,7 +9,8 @@ import optax
 import pytest
 
 from adamlab.optim.adam import adam
-from adamlab.optim.lawn import adam_lawn, lamb_lawn, lawn, sgd_lawn
+from adamlab.optim.lawn import lawn
+from adamlab.optim.variants import adam_lawn, lamb_lawn, sgd_lawn
 from tests.optim import reference, toy
 
 INNERS = {

@@ -7,8 +7,10 @@ import optax
 import pytest
 
 from adamlab.optim.adam import adam
-from adamlab.optim.lawn import LawnState, adam_lawn, lamb_lawn, lawn, sgd_lawn
+from adamlab.optim.lawn import LawnState, lawn
+from adamlab.optim.leaves import kernel_mask
 from adamlab.optim.sphere import layer_norms
+from adamlab.optim.variants import adam_lawn, lamb_lawn, sgd_lawn
 from tests.optim import toy
 
 
@@ -68,16 +70,37 @@ def test_wrong_use_is_refused():
             lawn(adam(0.1), free_steps=1, mask=mask).init(toy.PARAMS)
     with pytest.raises(ValueError, match=r"selects none of: the parameter \(2,\)"):
         lawn(adam(0.1), free_steps=1).init(jnp.ones(2))
+    injected = optax.inject_hyperparams(lawn)(adam(0.1), free_steps=1, mask=kernel_mask)  # which Optax calls, too
+    with pytest.raises(ValueError, match=r"selects none of: .*; in inject_hyperparams it is a static_args"):
+        injected.init(toy.PARAMS)
     optimizer = adam_lawn(0.1, 1)
     with pytest.raises(ValueError, match="needs the parameters"):
         optimizer.update(toy.PARAMS, optimizer.init(toy.PARAMS))
     other = adam_lawn(0.1, 1, mask={name: name == "conv/kernel" for name in toy.PARAMS}).init(toy.PARAMS)
     with pytest.raises(ValueError, match=r"it has radii of \['conv/kernel'\], and the mask selects \['conv/kernel', "):
         optimizer.update(toy.PARAMS, other, toy.PARAMS)
+    of_each_example = jax.tree.map(lambda w: jnp.stack([w, w]), toy.PARAMS)  # broadcast, it would be projected wrongly
+    with pytest.raises(
+        ValueError, match=r"must have the parameters' shapes, got \(2, 3, 3, 2, 4\) for conv/kernel \(3, "
+    ):
+        optimizer.update(of_each_example, optimizer.init(toy.PARAMS), toy.PARAMS)
     clash = {"a/c": jnp.ones((2, 2)), "a": {"c": jnp.ones((2, 2))}}
     for function in (optimizer.init, layer_norms):
         with pytest.raises(ValueError, match="a path of its own"):
             function(clash)
+
+
+@pytest.mark.parametrize("number", [float, np.float64, lambda x: np.full((3, 2), x)])
+def test_numbers_and_numpys_arrays_are_taken_as_optax_takes_them(number):
+    """A NumPy array of float64 becomes one of float32, without a warning."""
+    params, gradient = {"w": number(3.0)}, {"w": number(1.0)}
+    optimizer = lawn(optax.sgd(0.1), free_steps=1, mask=True)
+    updates, state = optimizer.update(gradient, optimizer.init(params), params)
+    expected, _ = optax.sgd(0.1).update(gradient, optax.sgd(0.1).init(params))
+    np.testing.assert_allclose(updates["w"], expected["w"], rtol=1e-6)
+    updates, state = optimizer.update(gradient, state, params)
+    np.testing.assert_allclose(updates["w"], 0.0, atol=1e-6)  # all of the gradient is along w
+    assert state.radius["w"].dtype == jnp.float32
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,10 @@ import optax
 import pytest
 
 from adamlab.optim.adam import adam
-from adamlab.optim.lawn import adam_lawn, lamb_lawn, lawn, sgd_lawn
+from adamlab.optim.lawn import lawn
 from adamlab.optim.relatives import adamp
 from adamlab.optim.schedules import two_phase_schedule
+from adamlab.optim.variants import adam_lawn, lamb_lawn, sgd_lawn
 from tests.optim import toy
 
 FREE, STEPS = 5, 20

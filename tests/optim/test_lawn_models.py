@@ -9,9 +9,10 @@ import optax
 import pytest
 from flax import linen, nnx
 
-from adamlab.optim.lawn import adam_lawn, lamb_lawn, lawn, sgd_lawn
+from adamlab.optim.lawn import lawn
 from adamlab.optim.leaves import kernel_mask
 from adamlab.optim.relatives import adamp, fixed_norm
+from adamlab.optim.variants import adam_lawn, lamb_lawn, sgd_lawn
 from tests.optim import toy
 
 X = jax.random.normal(jax.random.key(0), (16, 3))

@@ -7,7 +7,8 @@ import optax
 import pytest
 
 from adamlab.optim.adam import adam
-from adamlab.optim.lawn import adam_lawn, lawn
+from adamlab.optim.lawn import lawn
+from adamlab.optim.variants import adam_lawn
 from tests.optim import toy
 
 

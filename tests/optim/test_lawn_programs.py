@@ -13,9 +13,10 @@ from jax.sharding import PartitionSpec as P
 
 from adamlab.optim.adam import adam
 from adamlab.optim.constraints import keep_on_sphere, project_to_tangent
-from adamlab.optim.lawn import adam_lawn, lamb_lawn, lawn, sgd_lawn
+from adamlab.optim.lawn import lawn
 from adamlab.optim.relatives import adamp
 from adamlab.optim.schedules import three_phase_schedule
+from adamlab.optim.variants import adam_lawn, lamb_lawn, sgd_lawn
 from tests.optim import toy
 
 STEPS = 20

@@ -7,9 +7,9 @@ from adamlab import records
 from adamlab.analysis.sensitivity import main_effect_shares
 from adamlab.hyperparameters import OPTIMIZERS, Hyperparameters
 from plots import numbers
+from plots.indices import COLUMNS, index_rows, left_out
+from plots.indices import curves as curves_of
 from plots.panels import SYMBOLS
-from plots.ranking import COLUMNS, index_rows, left_out
-from plots.ranking import curves as curves_of
 from plots.sensitivity import compose_all, draw
 from tests.plots.artists import heading, panels
 from tests.plots.curves import ADAM, write_grid, write_run
@@ -190,8 +190,8 @@ def test_a_bar_is_the_tables_interval_even_where_its_point_lies_outside(tmp_path
     names = [label.get_text() for label in axes.get_yticklabels()]
     bars = {names[round(bar[0, 1])]: bar[:, 0] for bar in bars_of(axes.containers[0])}
     for name, symbol in (("alpha", r"$\alpha$"), ("beta1", r"$\beta_1$")):
-        np.testing.assert_allclose(bars[symbol], found[name].excess[1:])
-    assert any(low > cost for cost, low, _ in (curve.excess for curve in found.values()))
+        np.testing.assert_allclose(bars[symbol], found[name].excess_interval)
+    assert any(curve.excess_interval[0] > curve.excess for curve in found.values())
 
 
 def test_a_panel_is_of_its_network_and_a_point_of_its_optimizer(tmp_path):

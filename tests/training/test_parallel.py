@@ -186,7 +186,7 @@ def test_batches_that_do_not_divide_are_refused_with_the_sizes_that_do(digits):
 
 @pytest.mark.parametrize("count", [0, 5])
 def test_devices_that_are_not_there_are_refused(count):
-    with pytest.raises(ConfigError, match=rf"--devices must be from 1 to 4; JAX_NUM_CPU_DEVICES .*, got {count}"):
+    with pytest.raises(ConfigError, match=rf"devices must be from 1 to 4; JAX_NUM_CPU_DEVICES .*, got {count}"):
         Devices(count)
 
 
