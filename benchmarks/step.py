@@ -21,11 +21,9 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
-from math import prod
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,13 +31,13 @@ import numpy as np
 from adamlab import models
 from adamlab.command import Parser
 from adamlab.config import Protocol, RunConfig
-from adamlab.models.layers import Conv
 from adamlab.training.build import DTYPES
 from adamlab.training.feed import MAX_CHUNK
 from adamlab.training.optimizers import Recipe, traced
 from adamlab.training.parallel import Devices, compile_training
 from adamlab.training.step import Normalisation, make_init, make_train_step
-from benchmarks.timing import at_least, interleave, matmul_flops, names_of, require_torch, summary, write
+from benchmarks.flops import matmul_flops, step_flops
+from benchmarks.timing import at_least, interleave, names_of, require_torch, summary, write
 
 CHUNK = MAX_CHUNK  # steps per turn, as many as a study's call has: each call takes its memory anew
 
@@ -167,40 +165,6 @@ def checkout_program(folder: str, name: str, batch_size: int, precision: str) ->
         yield run
 
 
-def step_flops(net: Net, batch_size: int) -> float:
-    """Floating-point operations of a training step: the backward pass computes two products for each of the forward.
-
-    Of the plain sums of convolutions and products, without taps in the padding: some formulations do with fewer.
-    """
-    model = models.create(net.model, net.classes, **net.options)
-    image = jax.ShapeDtypeStruct((batch_size, net.side, net.side, 3), jnp.float32)
-    pairs = 0
-
-    def count(call: Callable, inputs: tuple, options: dict, context: nn.module.InterceptorContext) -> Any:
-        nonlocal pairs
-        layer, x = context.module, inputs[0]
-        if isinstance(layer, Conv):
-            taps = (_taps(side, layer.kernel_size, layer.stride) for side in x.shape[1:3])
-            pairs += len(x) * prod(taps) * x.shape[-1] * layer.features
-        elif isinstance(layer, nn.Dense):
-            pairs += x.size * layer.features
-        return call(*inputs, **options)
-
-    with nn.intercept_methods(count):
-        jax.eval_shape(partial(model.init, train=False), jax.random.key(0), image)
-    return 3.0 * 2 * pairs
-
-
-def _taps(side: int, k: int, stride: int) -> int:
-    """Of all windows along a side, the taps that meet the map.
-
-    >>> _taps(2, 3, 1), _taps(32, 1, 2)
-    (4, 16)
-    """
-    starts = range(-(k // 2), side + k // 2 - k + 1, stride)
-    return sum(min(start + k, side) - max(start, 0) for start in starts)
-
-
 def compare(name: str, options: argparse.Namespace, peak: float) -> dict[str, Any]:
     """Prints a row per program, and returns them: milliseconds per step, ratio of ours to it, share of the peak."""
     net, batch_size, precision = NETS[name], options.batch_size, options.precision
@@ -211,7 +175,8 @@ def compare(name: str, options: argparse.Namespace, peak: float) -> dict[str, An
         if options.peer not in (None, "torch"):
             programs[options.peer] = peers.enter_context(checkout_program(options.peer, name, batch_size, precision))
         times = {label: seconds / CHUNK for label, seconds in interleave(programs, options.turns).items()}
-    limit = step_flops(net, batch_size) / peak
+    model = models.create(net.model, net.classes, **net.options)
+    limit = step_flops(model, (batch_size, net.side, net.side, 3)) / peak
     rows = summary(times, "adamlab")
     for label, row in rows.items():
         row["ratio"] = round(float(np.median(times["adamlab"] / times[label])), 4)

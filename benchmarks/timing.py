@@ -80,24 +80,6 @@ def summary(times: dict[str, np.ndarray], reference: str) -> dict[str, dict[str,
     return rows
 
 
-def matmul_flops(dtype: Any) -> float:
-    """Floating-point operations per second of the fastest of some large square matrix products: the machine's peak.
-
-    In JAX's default precision, which for float32 on a GPU may be TF32; of random numbers, since a GPU multiplies ones
-    with less power, and faster.
-    """
-    side, products = (1024, 1) if jax.default_backend() == "cpu" else (8192, 10)
-    x = (jax.random.normal(jax.random.key(0), (side, side)) / side**0.5).astype(dtype)
-    multiply = jax.jit(lambda x: jax.lax.fori_loop(0, products, lambda _, y: x @ y, x))
-    jax.block_until_ready(multiply(x))
-    seconds = []
-    for _ in range(10):
-        start = time.perf_counter()
-        jax.block_until_ready(multiply(x))
-        seconds.append(time.perf_counter() - start)
-    return products * 2 * side**3 / min(seconds)
-
-
 def require_torch(parser: argparse.ArgumentParser) -> None:
     """Ends the command where PyTorch, which adamlab does without, is to be its peer and is not there, or on another
     device."""

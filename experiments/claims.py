@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adamlab.command import Parser, path, run_main
+from adamlab.files import RecordsError
 from adamlab.hyperparameters import ConfigError
-from adamlab.records import RecordsError
 
 # Imported where they are needed: --help does not wait for them.
 if TYPE_CHECKING:

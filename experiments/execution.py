@@ -64,8 +64,8 @@ class Execution:
         """
         import jax
 
-        from adamlab.data.dataset import one_line
         from adamlab.data.order import largest_divisor
+        from adamlab.files import one_line
         from adamlab.training.parallel import Devices
 
         asked = os.environ.get("JAX_NUM_CPU_DEVICES", "1")

@@ -11,8 +11,9 @@ from rich.table import Table
 from adamlab.analysis.intervals import bootstrap
 from adamlab.analysis.sensitivity import tuning_dependence
 from adamlab.claims.measures import accuracy
+from adamlab.files import RecordsError
 from adamlab.hyperparameters import OPTIMIZERS
-from adamlab.records import RecordsError, Run
+from adamlab.records import Run
 from plots.indices import COLUMNS, METRICS, Curve, curves, index_rows, learned, left_out
 from plots.studies import find_studies
 

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 from adamlab.command import Parser, path, run_main
 from adamlab.config import RunConfig
-from adamlab.records import RecordsError, Run
+from adamlab.files import RecordsError
+from adamlab.records import Run
 from plots.cells import select
 from plots.studies import draw_studies
 

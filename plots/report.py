@@ -18,8 +18,8 @@ from adamlab.claims import CLAIMS, PAPERS, Claim, Judgement, judge
 from adamlab.claims.evidence import on_a_papers_set
 from adamlab.claims.words import by_seed, decisive, describe
 from adamlab.command import Parser, path, run_main
-from adamlab.files import WriteError, make_folder, write_whole
-from adamlab.records import RecordsError, Run
+from adamlab.files import RecordsError, WriteError, make_folder, write_whole
+from adamlab.records import Run
 from plots.studies import gather
 
 # matplotlib is imported where it is needed: --help does not wait for it.

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from adamlab.command import Parser, path, run_main
+from adamlab.files import RecordsError
 from adamlab.hyperparameters import MAGNITUDE, OPTIMIZERS
-from adamlab.records import RecordsError, Run
+from adamlab.records import Run
 from plots.panels import SYMBOLS, group, lawn_notes, own_scales, select
 from plots.studies import draw_studies, heading, setting
 

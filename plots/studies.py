@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from adamlab.claims.published import set_name
 from adamlab.config import RunConfig
-from adamlab.files import WriteError, make_folder
-from adamlab.records import RecordsError, Run, read_runs
+from adamlab.files import RecordsError, WriteError, make_folder
+from adamlab.records import Run, read_runs
 
 # matplotlib is imported where it is needed: --help does not wait for it.
 if TYPE_CHECKING:

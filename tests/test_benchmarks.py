@@ -20,7 +20,7 @@ from adamlab import models
 from adamlab.models.plain import Plain
 from adamlab.training.parallel import Devices
 from benchmarks import data as data_benchmark
-from benchmarks import devices, memory, optimizer, profile, startup, step, sweep, timing
+from benchmarks import devices, flops, memory, optimizer, profile, startup, step, sweep, timing
 from benchmarks.timing import interleave, summary
 from tests.training import small
 
@@ -164,14 +164,14 @@ class Linear(nn.Module):
 def test_a_step_has_three_products_for_each_of_the_forward_pass_and_the_peak_is_all_of_mfu(monkeypatch, capsys):
     monkeypatch.setitem(models.MODELS, "plain20", Linear)
     # Of 8 images, 32 x 32 x 3 numbers each, ten sums of products: a multiplication and an addition per number.
-    flops = step.step_flops(step.NETS["plain20"], 8)
-    assert flops == pytest.approx(3 * 2 * 8 * 3072 * 10, rel=1e-3)  # but for the biases
+    asked = flops.step_flops(models.create("plain20", 10), (8, 32, 32, 3))
+    assert asked == pytest.approx(3 * 2 * 8 * 3072 * 10, rel=1e-3)  # but for the biases
     # A chunk in 0.5 s is a step in 20 ms; at a peak that would take 10 ms, that is half of it.
     monkeypatch.setattr(step, "jax_program", lambda *arguments: None)
     monkeypatch.setattr(step, "interleave", lambda programs, turns: dict.fromkeys(programs, np.full(turns, 0.5)))
     monkeypatch.setattr(step, "CHUNK", 25)
     options = Namespace(batch_size=8, precision="float32", peer=None, turns=3)
-    found = step.compare("plain20", options, peak=flops / 0.01)
+    found = step.compare("plain20", options, peak=asked / 0.01)
     row = found["programs"]["adamlab"]
     assert (found["limit_ms"], row["ms"], row["mfu"], row["images_per_second"]) == (10.0, 20.0, 0.5, 400.0)
     assert capsys.readouterr().out.endswith("50.0%\n")
@@ -183,7 +183,7 @@ def test_operations_are_those_that_xla_counts():
     variables = jax.eval_shape(partial(model.init, train=False), jax.random.key(0), images)
     forward = jax.jit(partial(model.apply, train=False)).trace(variables, images)
     counted = forward.lower(lowering_platforms=("cuda",)).cost_analysis()["flops"]
-    assert step.step_flops(step.NETS["resnet34"], 4) == pytest.approx(3 * counted, rel=0.01)
+    assert flops.step_flops(models.create("resnet34", 10), (4, 32, 32, 3)) == pytest.approx(3 * counted, rel=0.01)
 
 
 def test_pytorch_on_another_device_is_no_peer(monkeypatch, capsys):
@@ -196,8 +196,8 @@ def test_pytorch_on_another_device_is_no_peer(monkeypatch, capsys):
 
 def test_the_peak_counts_multiplications_and_additions(monkeypatch):
     """By a clock that goes on by half a second whenever it is read."""
-    monkeypatch.setattr(timing, "time", SimpleNamespace(perf_counter=count(0, 0.5).__next__))
-    assert timing.matmul_flops(np.float32) == 2 * 1024**3 / 0.5
+    monkeypatch.setattr(flops, "time", SimpleNamespace(perf_counter=count(0, 0.5).__next__))
+    assert flops.matmul_flops(np.float32) == 2 * 1024**3 / 0.5
 
 
 def test_a_start_waits_for_all_but_the_execution_of_two_chunks(monkeypatch, capsys):

@@ -18,9 +18,10 @@ from typing import Any
 
 import numpy as np
 
-from adamlab.data.dataset import ArrayDataset, DataError, Split, Unavailable, data_folder, one_line
+from adamlab.data.dataset import ArrayDataset, DataError, Split, Unavailable, data_folder
 from adamlab.data.decoded import decode_once
 from adamlab.data.download import fetch
+from adamlab.files import one_line
 
 SHAPE = (32, 32, 3)
 SIZES = {"train": 50_000, "test": 10_000}

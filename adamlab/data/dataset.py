@@ -160,11 +160,6 @@ def data_folder(data_dir: str | Path | None) -> Path:
         raise DataError(f"there is no home folder for {folder}: give --data-dir a whole path") from None
 
 
-def one_line(error: BaseException) -> str:
-    """An error's message on one line, or its kind if it has none."""
-    return " ".join(str(error).split()) or type(error).__name__
-
-
 def _check_split(where: str, arrays: Split, shape: tuple[int, ...], num_classes: int) -> None:
     image, label = arrays["image"], arrays["label"]
     if image.dtype != np.uint8 or image.shape[1:] != shape:

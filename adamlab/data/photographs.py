@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from adamlab.data.dataset import NAMES, DataError, Records, StreamDataset, data_folder, one_line
+from adamlab.data.dataset import NAMES, DataError, Records, StreamDataset, data_folder
+from adamlab.files import one_line
 
 # Of ImageNet's training images, as in github.com/facebookarchive/fb.resnet.torch, datasets/imagenet.lua.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -21,8 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 
 from adamlab.config import RunConfig, difference
-from adamlab.data.dataset import one_line
-from adamlab.files import RecordsError, WriteError, seal, unseal, write_whole
+from adamlab.files import RecordsError, WriteError, one_line, seal, unseal, write_whole
 from adamlab.hyperparameters import ConfigError
 from adamlab.training.cluster import announce, leads
 

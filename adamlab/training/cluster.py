@@ -14,7 +14,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from adamlab.data.dataset import one_line
+from adamlab.files import one_line
 from adamlab.hyperparameters import ConfigError
 
 # Where srun and mpirun say how many processes they started, and where Kubernetes numbers those of an indexed job.

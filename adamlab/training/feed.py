@@ -17,10 +17,11 @@ import numpy as np
 from adamlab.config import PROBE, RunConfig
 from adamlab.data import ArrayDataset, Dataset, StreamDataset
 from adamlab.data.batches import check_size, evaluation_images, padded_batches, subset
-from adamlab.data.dataset import DataError, one_line
+from adamlab.data.dataset import DataError
 from adamlab.data.order import augmentation_seeds, epoch_order, largest_divisor
-from adamlab.data.stream import Plan, Source, read
-from adamlab.files import RecordsError
+from adamlab.data.plan import Plan
+from adamlab.data.stream import Source, read
+from adamlab.files import RecordsError, one_line
 from adamlab.hyperparameters import ConfigError
 from adamlab.training.parallel import Devices, accelerator
 from adamlab.training.step import Arrays

@@ -6,7 +6,7 @@ from collections import Counter
 import numpy as np
 import tensorflow_datasets as tfds
 
-from adamlab.data.stream import Plan
+from adamlab.data.plan import Plan
 
 SIZE = 32
 

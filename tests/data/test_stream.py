@@ -139,7 +139,8 @@ def test_workers_leave_ctrl_c_and_sigterm_to_their_parent(dataset):
 FOLLOWING = """
 import multiprocessing, sys, time
 from adamlab.data import load
-from adamlab.data.stream import Plan, Source, read
+from adamlab.data.plan import Plan
+from adamlab.data.stream import Source, read
 if __name__ == "__main__":
     plan = Plan(load("snapshots", sys.argv[1], workers=2), 0, 32, False, 64, 16, 1, False, 13, 8)
     pieces = read(Source(plan, 10**6))
@@ -176,7 +177,8 @@ def test_tensorflow_is_not_imported(snapshots):
 import sys
 import adamlab.data
 assert "grain" not in sys.modules and "tensorflow_datasets" not in sys.modules
-from adamlab.data.stream import Plan, Source, read
+from adamlab.data.plan import Plan
+from adamlab.data.stream import Source, read
 plan = Plan(adamlab.data.load("snapshots", {str(snapshots)!r}, workers=0), 0, 32, False, 64, 16, 1, False, 13, 8)
 next(read(Source(plan, 1)))
 assert "tensorflow" not in sys.modules and "torch" not in sys.modules
