@@ -74,7 +74,9 @@ class Checkpoints:
         return time.monotonic() - self._saved >= (min(APART, self._seconds) if epoch_ended else self._seconds)
 
     def find(self, config: RunConfig, recorded: int | None = None) -> Position:
-        """Where the newest usable checkpoint stands, the beginning if there is none; newer ones are removed.
+        """Where the newest usable checkpoint stands, the beginning if there is none; those of no use are removed.
+
+        Also those before it: Orbax reads something of each, and restores none where one is damaged.
 
         Args:
           config: The run's configuration.
@@ -85,19 +87,21 @@ class Checkpoints:
             read, which may pass.
         """
         numbers = [int(path.name) for path in self.folder.glob("[0-9]*") if path.name.isdecimal()]
+        found = None
         for number in sorted(numbers, reverse=True):
             path = self.folder / str(number)
             try:
                 position = _verify(path, config)
                 if recorded is None or position.epochs <= recorded:
-                    return position
+                    found = found or position
+                    continue
                 problem = f"{path} is of epoch {position.epochs}, and metrics.jsonl has only {recorded}"
             except ValueError as error:
                 problem = str(error)
             self._warn(f"{problem}: this checkpoint is not used")
             self.close()
             shutil.rmtree(path, ignore_errors=True)
-        return Position()
+        return found or Position()
 
     def restore(self, config: RunConfig, abstract_state: Any) -> tuple[Position, Any] | None:
         """The newest usable position and its state, shaped and placed like `abstract_state`; None where there is none.
