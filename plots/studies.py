@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # Of the papers. The sensitivity paper has CIFAR-10 alone.
 DATASETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet2012": "ImageNet"}
 # Choices which change what is trained, in the words of a heading. The papers' own go without saying.
-VARIANTS = {
+WORDING = {
     ("stem", "cifar"): "CIFAR stem",
     ("downsample", "first"): "first layer of a set downsamples",
     ("precision", "bf16"): "bf16",
@@ -104,7 +104,7 @@ def heading(
     Args:
       title: The first line.
       runs: What is shown, all of one study.
-      notes: How to read it; the choices of `VARIANTS` are added.
+      notes: How to read it; the choices of `WORDING` are added.
       datasets: Those of the paper, by their names here. Another one gets a warning.
     """
     from plots import style
@@ -121,7 +121,7 @@ def heading(
     )
     said = ["tuning study: no test image was seen"] if config.protocol.evaluate_on == "validation" else []
     said += ["BatchNorm over parts of a batch"] if any(r.config.microbatch or r.config.norm_group for r in runs) else []
-    said += [VARIANTS[choice] for choice in VARIANTS if any(getattr(r.config, choice[0]) == choice[1] for r in runs)]
+    said += [WORDING[choice] for choice in WORDING if any(getattr(r.config, choice[0]) == choice[1] for r in runs)]
     look, width = (style.DETAIL, 145) if known else (style.WARNING, 110)  # characters of a line
     return [
         (title, style.TITLE),

@@ -207,5 +207,5 @@ def test_a_job_of_several_processes_trains_on_all_its_devices(monkeypatch):
     """Else a process could have none of them, and wait for ever."""
     monkeypatch.setattr(jax, "process_count", lambda: 2)
     Devices(4)
-    with pytest.raises(ConfigError, match="--devices of a job with several processes must be all 4, got 2"):
+    with pytest.raises(ConfigError, match="devices of a job with several processes must be all 4, got 2"):
         Devices(2)
