@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from threading import Event, Thread, current_thread
 
 import pytest
 
@@ -62,6 +63,28 @@ def test_processes_write_the_same_file_at_once(tmp_path):
     assert [writer.returncode for writer in writers] == [0, 0, 0]
     seen.add(path.read_text())
     assert seen <= {letter * 100_000 for letter in "abc"}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_writers_on_two_machines_may_have_one_number(tmp_path, monkeypatch):
+    """As the only process of a container has. Here two threads: the second one writes while the first one does."""
+    path, written, released = tmp_path / "report.html", Event(), Event()
+    second = Thread(target=lambda: write_whole(path, "b"))
+
+    def wait(descriptor):
+        if current_thread() is second:
+            written.set()
+            released.wait()
+        elif not second.ident:
+            second.start()
+            written.wait()
+
+    monkeypatch.setattr(os, "fsync", wait)
+    write_whole(path, "a")
+    assert path.read_text() == "a"
+    released.set()
+    second.join()
+    assert path.read_text() == "b"
     assert list(tmp_path.iterdir()) == [path]
 
 

@@ -15,6 +15,7 @@ from adamlab.config import PROTOCOLS, RunConfig
 from adamlab.files import WriteError, seal, unseal
 from adamlab.hyperparameters import Hyperparameters
 from adamlab.records import RecordsError
+from adamlab.training import checkpoint
 from adamlab.training.checkpoint import Checkpoints, Position
 from adamlab.training.step import TrainState
 
@@ -205,6 +206,15 @@ def test_what_cannot_be_saved_leaves_what_is_there(folder, tmp_path):
     with pytest.raises(RecordsError, match=r"cannot write .*/10 .*the checkpoint before it is kept"):
         Checkpoints(folder).save(CONFIG, Position(2), broken)
     assert restored(folder)[0] == MIDDLE
+
+
+def test_memory_that_is_full_is_no_full_disk(folder, monkeypatch):
+    def fail(path):
+        raise MemoryError("Unable to allocate 3 GiB")
+
+    monkeypatch.setattr(checkpoint, "_digests", fail)
+    with pytest.raises(MemoryError, match="3 GiB"):
+        Checkpoints(folder).save(CONFIG, Position(2), state(3))
 
 
 def test_a_folder_that_somebody_deleted_stays_away(tmp_path):

@@ -179,6 +179,7 @@ def test_a_constraint_holds_from_its_epoch_on(digits):
         ({"train_images": 1438}, "train_images must be at most 1437 for digits, got 1438"),
         ({"test_images": 361}, "test_images must be at most 360 for digits, got 361"),
         ({"train_images": 1400, "evaluate_on": "validation"}, "train_images must be at most 1367 for digits, got 1400"),
+        ({"test_images": 2000, "evaluate_on": "validation"}, "test_images must be at most 1437 for digits, got 2000"),
     ],
 )
 def test_a_data_set_that_does_not_fit_is_refused(digits, changed, message):
