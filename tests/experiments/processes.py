@@ -12,7 +12,7 @@ SHAPE = ["--batch-size=10", "--train-images=10", "--test-images=10"]
 TINY = [*SMALL, *SHAPE]
 # Two runs of so many steps that a signal meets one in the middle, however busy the machine is, and not so many epochs
 # that their lines fill a pipe which nobody reads meanwhile.
-EPOCHS = 100
+EPOCHS = 60
 LONGER = ["--param=alpha", "--values=1e-3,1e-2", *TINY, "--train-images=100", f"--epochs={EPOCHS}"]
 
 
