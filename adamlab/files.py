@@ -28,6 +28,11 @@ class WriteError(RecordsError):
     """The disk does not take what is to be written: it is full, read-only, not ours, or the folder is gone."""
 
 
+def one_line(error: BaseException) -> str:
+    """An error's message on one line, or its kind if it has none."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def write_whole(path: Path, content: str | bytes) -> None:
     """Writes a file so that a reader, or a crash, meets the old content or the new one and nothing between.
 
@@ -188,8 +193,3 @@ def _is_open_as(path: Path, descriptor: int) -> bool:
 def _checksum(content: dict[str, Any]) -> str:
     """CRC-32, which sees every damage of up to 32 bits in a row, and all others but one in 2**32."""
     return f"{zlib.crc32(json.dumps(content, sort_keys=True).encode()):08x}"
-
-
-def one_line(error: BaseException) -> str:
-    """An error's message on one line, or its kind if it has none."""
-    return " ".join(str(error).split()) or type(error).__name__

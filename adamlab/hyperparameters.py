@@ -57,7 +57,7 @@ class Hyperparameters:
             try:  # 1 and 1.0 are equal, and so are the names of their runs
                 object.__setattr__(self, field.name, float(value))
             except OverflowError:
-                raise ConfigError(f"{field.name} must be a number that a float holds, got one above 1.8e308") from None
+                raise ConfigError(f"{field.name} must be a number that a float holds, got one beyond 1.8e308") from None
         if not 0 < self.alpha < math.inf:
             raise ConfigError(f"alpha must be a finite number > 0, got {self.alpha}")
         for name in ("beta1", "beta2"):

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adamlab.command import make_deterministic
+from adamlab.files import one_line
 from adamlab.hyperparameters import ConfigError
 
 # Imported where they are needed: what a study refuses, it refuses before that.
@@ -65,7 +66,6 @@ class Execution:
         import jax
 
         from adamlab.data.order import largest_divisor
-        from adamlab.files import one_line
         from adamlab.training.parallel import Devices
 
         asked = os.environ.get("JAX_NUM_CPU_DEVICES", "1")

@@ -93,7 +93,7 @@ def test_the_edges_of_what_is_accepted():
         Hyperparameters(beta2=1.0)
     with pytest.raises(ConfigError, match=r"alpha must be a number that float32 holds, from .* to 3\.4e38, got 1e-46"):
         Hyperparameters(alpha=1e-46)  # which training would round to 0
-    with pytest.raises(ConfigError, match=r"alpha must be a number that a float holds, got one above 1\.8e308"):
+    with pytest.raises(ConfigError, match=r"alpha must be a number that a float holds, got one beyond 1\.8e308"):
         Hyperparameters(alpha=10**400)
     with pytest.raises(ConfigError, match="alpha must be a number that float32 holds"):
         Hyperparameters(alpha=3.5e38)  # and this to infinity

@@ -15,7 +15,7 @@ from itertools import product
 
 import numpy as np
 
-from adamlab.claims.evidence import Number, Seeds, Study, compare, only_if
+from adamlab.claims.evidence import Number, Region, Seeds, Study, compare, only_if
 from adamlab.claims.measures import TINY, accuracy, accuracy_gap, training_loss
 from adamlab.config import RunConfig
 from adamlab.hyperparameters import OPTIMIZERS
@@ -76,21 +76,23 @@ def ends(study: Study, *optimizers: str) -> tuple[int, int]:
     return sizes[0], sizes[-1]
 
 
+def gap_in_accuracy(study: Study, label: str, region: Region, *places: tuple[str, int]) -> Number:
+    """The mean accuracy of all cells but the last, less that of the last."""
+    cells = [cell(study, *place) for place in places]
+    return compare(label, "points", region, cells, accuracy_gap, choices(study, *places))
+
+
 def against(study: Study, one: str, other: str, batch_size: int, low: float, high: float = math.inf) -> Number:
     """The accuracy of one optimizer less that of another, at one batch size."""
     label = f"{OPTIMIZERS[one].title} - {OPTIMIZERS[other].title}, batch {batch_size:,}: accuracy"
-    places = (one, batch_size), (other, batch_size)
-    cells = [cell(study, *place) for place in places]
-    return compare(label, "points", (low, high), cells, accuracy_gap, choices(study, *places))
+    return gap_in_accuracy(study, label, (low, high), (one, batch_size), (other, batch_size))
 
 
 def change(study: Study, optimizer: str, sizes: tuple[int, int], low: float, high: float = math.inf) -> Number:
     """How an optimizer's accuracy changes from the smallest batch to the largest; missing if they are the same."""
     small, large = sizes
     label = f"{OPTIMIZERS[optimizer].title}: accuracy at batch {large:,} - at {small:,}"
-    places = (optimizer, large), (optimizer, small)
-    cells = [cell(study, *place) for place in places]
-    number = compare(label, "points", (low, high), cells, accuracy_gap, choices(study, *places))
+    number = gap_in_accuracy(study, label, (low, high), (optimizer, large), (optimizer, small))
     return only_if(small != large, "a single batch size", [number])[0]
 
 
@@ -131,8 +133,7 @@ def middle(study: Study, batch_size: int) -> Number:
     on par, so that Adam itself would be."""
     label = f"middle of SGD and Adam - Adam-LAWN, batch {batch_size:,}: accuracy"
     places = [(optimizer, batch_size) for optimizer in ("sgd", "adam", "adam_lawn")]
-    cells = [cell(study, *place) for place in places]
-    return compare(label, "points", (-math.inf, 0.0), cells, accuracy_gap, choices(study, *places))
+    return gap_in_accuracy(study, label, (-math.inf, 0.0), *places)
 
 
 def l5(study: Study) -> list[Number]:
@@ -164,8 +165,8 @@ def l6(study: Study) -> list[Number]:
         early = [value for value in line if 0 < value < 10 and value <= epochs / 10]
         for first, later in product(early, (value for value in line if early and value > max(early))):
             label = f"Adam-LAWN, batch {size:,}: accuracy with E_free {first:g} - {later:g}"
-            cells = [line[first], line[later]]
-            numbers.append(compare(label, "points", (-ON_PAR, math.inf), cells, accuracy_gap, lines))
+            pair = line[first], line[later]
+            numbers.append(compare(label, "points", (-ON_PAR, math.inf), pair, accuracy_gap, lines))
     return numbers
 
 

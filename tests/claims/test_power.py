@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import nct, t
 
 from adamlab.claims import CLAIMS, lawn, split, verdict
 from adamlab.claims.published import LAWN
@@ -47,4 +48,9 @@ def test_what_the_papers_tables_take_to_be_reproduced_in_three_of_four_studies(d
         for claim in CLAIMS:
             if claim.name in NAMES:
                 reproduced[claim.name] += verdict(claim.numbers(study)) == "reproduced"
+    # L1's numbers have no cell in common: the chance of each is that of a noncentral t, of all their product.
+    gaps = [LAWN[dataset, "adam_lawn"][size] - LAWN[dataset, "adam"][size] for size in (256, 4_000, 10_000)]
+    size = math.sqrt(seeds) / (0.1 * math.sqrt(3) * math.sqrt(2))
+    chance = math.prod(nct.sf(t.ppf(0.975, seeds - 1), seeds - 1, gap * size) for gap in gaps)
+    assert reproduced["L1"] / DRAWS == pytest.approx(chance, abs=0.15)  # three standard errors
     assert tuple(name for name in NAMES if reproduced[name] > 0.75 * DRAWS) == likely

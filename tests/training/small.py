@@ -7,7 +7,6 @@ runs a command as `python -m` does, with this net in plain20's place: traced, co
 
 import runpy
 import sys
-from dataclasses import dataclass
 
 import flax.linen as nn
 import jax
@@ -103,7 +102,6 @@ def take_its_place() -> None:
     models.MODELS["plain20"] = Net
 
 
-@dataclass(frozen=True)
 class Task(grid.Task):
     """A run in an engine's process, where it is this net as well."""
 
