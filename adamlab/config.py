@@ -198,6 +198,8 @@ class RunConfig:
             raise ConfigError(f"free_epochs must be at most the {epochs} epochs, got {free}")
         if self.protocol.schedule == "constant" and warmup:
             raise ConfigError(f"warmup_epochs must be 0 for a constant learning rate, got {warmup}")
+        if self.protocol.schedule == "constant" and self.is_ablation:
+            raise ConfigError(f"free_epochs must be 0 for {self.optimizer} with a constant learning rate, got {free}")
         # In whole steps, as training has it; the first comparison keeps infinity from being rounded.
         steps = self.protocol.steps_per_epoch
         too_long = warmup > epochs or round(free * steps) + round(warmup * steps) >= epochs * steps
@@ -210,6 +212,11 @@ class RunConfig:
     def piece(self) -> int:
         """Images of a batch that are seen at once, by all devices together."""
         return self.protocol.batch_size if self.microbatch is None else self.microbatch
+
+    @property
+    def is_ablation(self) -> bool:
+        """Whether it has a free phase without LAWN: the learning rate of a LAWN variant, but not its constraint."""
+        return bool(self.hyperparameters.free_epochs) and not OPTIMIZERS[self.optimizer].is_lawn
 
     @property
     def setting(self) -> str:

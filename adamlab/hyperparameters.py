@@ -31,7 +31,8 @@ class Hyperparameters:
       epsilon: Offset of the denominator, >= 0.
       weight_decay: Factor of the weights, >= 0: added to gradients by adam, sgd and, in the free phase, sgd_lawn;
         decoupled from them, and multiplied by the learning rate, in adamw and adamp.
-      free_epochs: Length of LAWN's free phase, >= 0, in epochs.
+      free_epochs: Length of the free phase, >= 0, in epochs: of LAWN, and of a phased schedule, which then begins with
+        alpha for as long. Without LAWN it is the schedule's alone.
       warmup_epochs: Length of the warm-up of a phased schedule, >= 0, in epochs.
 
     Raises:
@@ -79,7 +80,7 @@ class Optimizer(NamedTuple):
 
     Args:
       title: How the papers write it.
-      names: The hyperparameters that it has, besides those of the schedule.
+      names: The hyperparameters that it has whatever the schedule.
       defaults: Their values where nothing else is said; where a study varies one of them, the centre of its grid.
     """
 
@@ -88,11 +89,18 @@ class Optimizer(NamedTuple):
     defaults: Hyperparameters
 
     @property
-    def has_free_phase(self) -> bool:
+    def is_lawn(self) -> bool:
         """Whether it is a LAWN variant."""
         return "free_epochs" in self.names
 
+    def said(self, hyperparameters: Hyperparameters) -> tuple[str, ...]:
+        """The names of what describes a run of a phased schedule: a free phase without LAWN only where there is one."""
+        free = () if self.is_lawn or not hyperparameters.free_epochs else ("free_epochs",)
+        return (*self.names, *free, "warmup_epochs")
 
+
+# What a phased schedule has, of whichever optimizer.
+SCHEDULE = ("free_epochs", "warmup_epochs")
 _ADAM = ("alpha", "beta1", "beta2", "epsilon")
 # "Setting it to just a few epochs works well" (LAWN paper, section 2); one is a few where epochs are few.
 _FREE = 1.0
@@ -127,7 +135,7 @@ def check_names(optimizer: str, hyperparameters: Hyperparameters) -> None:
     names, defaults = OPTIMIZERS[optimizer].names, OPTIMIZERS[optimizer].defaults
     for field in fields(Hyperparameters):
         value = getattr(hyperparameters, field.name)
-        if field.name not in (*names, "warmup_epochs") and value != getattr(defaults, field.name):
+        if field.name not in (*names, *SCHEDULE) and value != getattr(defaults, field.name):
             raise ConfigError(f"{optimizer} has no {field.name} ({', '.join(names)}), got {value}")
 
 

@@ -40,9 +40,17 @@ def final(runs: Sequence[Run], metric: str) -> list[float]:
     return [run.epochs[-1][metric] for run in runs if run.ending == "finished"]
 
 
-def quality(runs: Sequence[Run]) -> tuple[int, float]:
-    """By which settings of a cell are ranked, in figures as by the claims: seeds that ended, then mean accuracy."""
-    return best({run.config.seed: run for run in runs if run.outcome})
+def ablations(runs: Sequence[Run]) -> list[str]:
+    """For a heading: which optimizers were trained with LAWN's learning rate, but without its constraint."""
+    found = {run.config.optimizer for run in runs if run.config.is_ablation}
+    titles = [optimizer.title for name, optimizer in OPTIMIZERS.items() if name in found]
+    return [f"{', '.join(titles)}: LAWN's learning rate without its constraint"] if titles else []
+
+
+def quality(runs: Sequence[Run]) -> tuple[bool, int, float]:
+    """By which settings of a cell are ranked, in figures as by the claims: seeds that ended, then mean accuracy. An
+    ablation, which the claims leave out, comes after all others."""
+    return not runs[0].config.is_ablation, *best({run.config.seed: run for run in runs if run.outcome})
 
 
 def select(runs: Sequence[Run], configs: Collection[RunConfig] | None = None) -> tuple[dict[Cell, list[Run]], bool]:
@@ -66,7 +74,7 @@ def select(runs: Sequence[Run], configs: Collection[RunConfig] | None = None) ->
 
 
 def select_free_epochs(runs: Sequence[Run]) -> tuple[dict[Cell, dict[float, list[Run]]], bool]:
-    """For each cell with a free phase, its runs by `free_epochs`, from low to high, equal in all else.
+    """For each cell its runs by `free_epochs`, from low to high, equal in all else.
 
     Args:
       runs: One study's runs.
@@ -79,7 +87,7 @@ def select_free_epochs(runs: Sequence[Run]) -> tuple[dict[Cell, dict[float, list
         lambda: defaultdict(lambda: defaultdict(list))
     )
     for run in runs:
-        if OPTIMIZERS[run.config.optimizer].has_free_phase and (run.epochs or run.outcome):
+        if run.epochs or run.outcome:
             hyperparameters = run.config.hyperparameters
             others = replace(setting(run), hyperparameters=replace(hyperparameters, free_epochs=0.0))
             groups[cell_of(run)][others][hyperparameters.free_epochs].append(run)

@@ -1,4 +1,4 @@
-"""Accuracy and loss after the last epoch: against the batch size, and against the length of LAWN's free phase.
+"""Accuracy and loss after the last epoch: against the batch size, and against the length of the free phase.
 
 Source: Gupta et al., "Adam vs. SGD: Closing the generalization gap on image classification", figure 1, section 3.1.
 """
@@ -16,7 +16,7 @@ from matplotlib.transforms import ScaledTranslation
 from adamlab.hyperparameters import OPTIMIZERS
 from adamlab.records import Run
 from plots import style
-from plots.cells import Cell, final, select_free_epochs
+from plots.cells import Cell, ablations, final, select_free_epochs
 from plots.studies import heading
 
 BEST = "best of several settings on these images"
@@ -72,7 +72,7 @@ def compose_free_epochs(runs: Sequence[Run]) -> Figure | None:
     if not cells:
         return None
     shown = [run for line in cells.values() for seeds in line.values() for run in seeds]
-    title = f"{evaluated(shown)} accuracy and loss after the last epoch, by the length of LAWN's free phase"
+    title = f"{evaluated(shown)} accuracy and loss after the last epoch, by the length of the free phase"
     notes = [f"each line: {BEST}"] if several else []
     models = list(dict.fromkeys(cell.model for cell in cells))
     figure = style.new_figure(heading(title, shown, notes + reading(shown)), len(models))
@@ -175,4 +175,4 @@ def reading(runs: Sequence[Run]) -> list[str]:
     for ending, note in (("diverged", r"$\times$: diverged, not in the mean"), ("unfinished", "unfinished, left out")):
         count = outcomes.count(ending)
         notes += [f"{note} ({count} of {len(runs)} runs)"] if count else []
-    return notes
+    return notes + ablations(runs)

@@ -8,7 +8,7 @@ import optax
 
 from adamlab.config import RunConfig
 from adamlab.hyperparameters import OPTIMIZERS
-from adamlab.optim import adam, adam_lawn, adamp, lamb_lawn, sgd_lawn, three_phase_schedule, two_phase_schedule
+from adamlab.optim import adam, adam_lawn, adamp, lamb_lawn, sgd_lawn, three_phase_schedule
 from adamlab.optim.adam import scale_by_adam
 from adamlab.training.step import Arrays
 
@@ -70,6 +70,4 @@ class Recipe(NamedTuple):
     def _learning_rate(self, h: Arrays) -> jax.Array | optax.Schedule:
         if self.schedule == "constant":
             return h["alpha"]
-        if OPTIMIZERS[self.optimizer].has_free_phase:
-            return three_phase_schedule(h["alpha"], h["free_steps"], h["warmup_steps"], h["total_steps"])
-        return two_phase_schedule(h["alpha"], h["warmup_steps"], h["total_steps"])
+        return three_phase_schedule(h["alpha"], h["free_steps"], h["warmup_steps"], h["total_steps"])
