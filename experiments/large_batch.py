@@ -59,7 +59,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--table", type=int, choices=tuple(TABLES), help="the paper's optimizers of that table")
     add("--optimizer", help=f"separated by commas: {', '.join(OPTIMIZERS)} (default: adam,adam_lawn)")
     add("--batch-size", metavar="N,...", help="images per step (default: the table's; of a small protocol two of ours)")
-    add("--free-epochs", metavar="E,...", help="lengths of the free phase, separated by commas, of LAWN's constraint or schedule")
+    add("--free-epochs", metavar="E,...", help="lengths of LAWN's free phase, or its schedule's, separated by commas")
     add("--warmup-epochs", metavar="E,...", help="lengths of the warm-up, separated by commas")
     add("--weight-decay", metavar="W,...", help="factors, separated by commas, for the optimizers with weight decay")
     add(

@@ -47,10 +47,9 @@ def ablations(runs: Sequence[Run]) -> list[str]:
     return [f"{', '.join(titles)}: LAWN's learning rate without its constraint"] if titles else []
 
 
-def quality(runs: Sequence[Run]) -> tuple[bool, int, float]:
-    """By which settings of a cell are ranked, in figures as by the claims: seeds that ended, then mean accuracy. An
-    ablation, which the claims leave out, comes after all others."""
-    return not runs[0].config.is_ablation, *best({run.config.seed: run for run in runs if run.outcome})
+def quality(runs: Sequence[Run]) -> tuple[int, float]:
+    """By which settings of a cell are ranked, in figures as by the claims: seeds that ended, then mean accuracy."""
+    return best({run.config.seed: run for run in runs if run.outcome})
 
 
 def select(runs: Sequence[Run], configs: Collection[RunConfig] | None = None) -> tuple[dict[Cell, list[Run]], bool]:
@@ -62,12 +61,14 @@ def select(runs: Sequence[Run], configs: Collection[RunConfig] | None = None) ->
 
     Returns:
       For each cell the runs of one setting, one per seed: of several, the best one by `quality`; and whether there
-      were several.
+      were several. Ablations, which the claims leave out, are chosen where a cell has nothing else.
     """
     settings: dict[Cell, dict[RunConfig, list[Run]]] = defaultdict(lambda: defaultdict(list))
     wanted = None if configs is None else set(configs)
-    for run in runs:
-        if (wanted is None or run.config in wanted) and (run.epochs or run.outcome):
+    found = [run for run in runs if (wanted is None or run.config in wanted) and (run.epochs or run.outcome)]
+    judged = {cell_of(run) for run in found if not run.config.is_ablation}
+    for run in found:
+        if not run.config.is_ablation or cell_of(run) not in judged:
             settings[cell_of(run)][setting(run)].append(run)
     cells = {cell: max(settings[cell].values(), key=quality) for cell in sorted(settings, key=rank)}
     return cells, any(len(candidates) > 1 for candidates in settings.values())

@@ -164,6 +164,10 @@ def test_what_float32_or_whole_steps_make_impossible_is_refused():
             lambda: RunConfig("digits", "plain20", PROTOCOLS["smoke"], Hyperparameters(warmup_epochs=1)),
             "warmup_epochs must be 0 for a constant learning rate, got 1.0",
         ),
+        (
+            lambda: RunConfig("digits", "plain20", PROTOCOLS["smoke"], Hyperparameters(free_epochs=1)),
+            "free_epochs must be 0 for adam with a constant learning rate, got 1.0",
+        ),
     ],
 )
 def test_what_no_command_line_lets_through_is_refused_in_python_too(make, message):
