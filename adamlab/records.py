@@ -71,7 +71,7 @@ class Run:
 def run_folder(out: Path, config: RunConfig) -> Path:
     """Where a run lives: data set and protocol, model, what differs from the default setting, seed.
 
-    >>> from adamlab.config import PROTOCOLS
+    >>> from adamlab.protocol import PROTOCOLS
     >>> run_folder(Path("results"), RunConfig("cifar10", "plain20", PROTOCOLS["laptop"])).as_posix()
     'results/cifar10-laptop/plain20/default/seed=0'
     """

@@ -24,9 +24,10 @@ from jax import lax
 
 from adamlab import data, models
 from adamlab.command import Parser
-from adamlab.config import PROTOCOLS, RunConfig, check_division
+from adamlab.config import RunConfig, check_division
 from adamlab.data.batches import subset
 from adamlab.hyperparameters import ConfigError
+from adamlab.protocol import PROTOCOLS
 from adamlab.training.optimizers import Recipe, traced
 from adamlab.training.parallel import AXIS, Devices, compile_training
 from adamlab.training.step import Normalisation, TrainState, make_init, make_train_step

@@ -15,8 +15,9 @@ from rich.table import Table
 
 from adamlab import models
 from adamlab.command import Parser
-from adamlab.config import PROTOCOLS, RunConfig, check_division
+from adamlab.config import RunConfig, check_division
 from adamlab.hyperparameters import ConfigError
+from adamlab.protocol import PROTOCOLS
 from adamlab.training.optimizers import Recipe, traced
 from adamlab.training.step import Normalisation, make_init, make_train_step
 from benchmarks.timing import at_least, names_of, numbers_from

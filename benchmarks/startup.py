@@ -30,7 +30,8 @@ def child(dataset_name: str, name: str, started: float) -> None:
     import jax.numpy as jnp
 
     from adamlab import data
-    from adamlab.config import Protocol, RunConfig
+    from adamlab.config import RunConfig
+    from adamlab.protocol import Protocol
     from adamlab.training.build import build_program
     from adamlab.training.feed import ArrayFeed
     from adamlab.training.optimizers import traced

@@ -30,7 +30,8 @@ import numpy as np
 
 from adamlab import models
 from adamlab.command import Parser
-from adamlab.config import Protocol, RunConfig
+from adamlab.config import RunConfig
+from adamlab.protocol import Protocol
 from adamlab.training.build import DTYPES
 from adamlab.training.feed import MAX_CHUNK
 from adamlab.training.optimizers import Recipe, traced

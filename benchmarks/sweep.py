@@ -28,10 +28,11 @@ import numpy as np
 
 from adamlab import data, models
 from adamlab.command import Parser
-from adamlab.config import PROTOCOLS, RunConfig
+from adamlab.config import RunConfig
 from adamlab.data.batches import evaluation_images, subset
 from adamlab.data.order import epoch_order
 from adamlab.hyperparameters import MAGNITUDE, varied
+from adamlab.protocol import PROTOCOLS
 from adamlab.training.optimizers import Recipe, traced
 from adamlab.training.parallel import Devices, compile_training
 from adamlab.training.step import Normalisation, make_init, make_train_step

@@ -10,8 +10,8 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from adamlab.claims import published
-from adamlab.config import Protocol
 from adamlab.hyperparameters import ConfigError, Hyperparameters
+from adamlab.protocol import Protocol
 
 # The rows of each table.
 TABLES = {1: ("adamp", "adam_lawn"), 2: ("sgd", "sgd_lawn", "adam", "adam_lawn")}
@@ -132,7 +132,7 @@ def starting_point(protocol: Protocol, optimizer: str, batch_size: int) -> Cell:
     source. The phases keep their share of the epochs, and last an epoch at least where that fits; on a laptop their
     length, where that fits, as the cells have it that were tuned.
 
-    >>> from adamlab.config import PROTOCOLS
+    >>> from adamlab.protocol import PROTOCOLS
     >>> starting_point(PROTOCOLS["lawn-paper"], "adam_lawn", 4096).hyperparameters.alpha
     0.004
     """

@@ -26,9 +26,10 @@ from typing import TYPE_CHECKING
 
 from adamlab.claims.published import set_name
 from adamlab.command import Parser, run_main
-from adamlab.config import Protocol, RunConfig, tuning
+from adamlab.config import RunConfig
 from adamlab.data import Dataset
 from adamlab.hyperparameters import OPTIMIZERS, SCHEDULE, ConfigError, Hyperparameters
+from adamlab.protocol import Protocol, tuning
 from adamlab.records import study_name
 from experiments.cells import PAPER, TABLES, cell, starting_point
 from experiments.options import (

@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from adamlab.command import Parser, path
-from adamlab.config import PHOTOGRAPHS, PROTOCOLS, Protocol, check_division
+from adamlab.config import check_division
 from adamlab.data import NAMES, Dataset, StreamDataset
 from adamlab.data.batches import check_size
 from adamlab.hyperparameters import ConfigError, choose
+from adamlab.protocol import PHOTOGRAPHS, PROTOCOLS, Protocol
 from experiments.execution import Execution
 from experiments.launch import LAUNCHERS, SLURM_PARAMETERS
 

@@ -31,9 +31,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adamlab.command import Parser, run_main
-from adamlab.config import Protocol, RunConfig
+from adamlab.config import RunConfig
 from adamlab.data import Dataset
 from adamlab.hyperparameters import MAGNITUDE, OPTIMIZERS, ConfigError, grid_of, varied
+from adamlab.protocol import Protocol
 from adamlab.records import study_name
 from experiments.options import (
     add_common_options,

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from adamlab import recording, records
-from adamlab.config import PROTOCOLS, RunConfig
+from adamlab.config import RunConfig
+from adamlab.protocol import PROTOCOLS
 from adamlab.records import RecordsError
 
 CONFIG = RunConfig("digits", "plain20", PROTOCOLS["smoke"])

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adamlab.config import PROTOCOLS, Protocol, RunConfig, difference, tuning
+from adamlab.config import RunConfig, difference
 from adamlab.hyperparameters import MAGNITUDE, OPTIMIZERS, PERTURBATION, ConfigError, Hyperparameters
+from adamlab.protocol import PROTOCOLS, Protocol, tuning
 
 
 @st.composite

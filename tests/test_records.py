@@ -12,9 +12,10 @@ from dataclasses import replace
 import pytest
 
 from adamlab import recording, records
-from adamlab.config import PROTOCOLS, RunConfig
+from adamlab.config import RunConfig
 from adamlab.files import seal, unseal
 from adamlab.hyperparameters import Hyperparameters
+from adamlab.protocol import PROTOCOLS
 from adamlab.provenance import provenance
 from adamlab.records import RecordsError
 

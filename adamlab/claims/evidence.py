@@ -19,7 +19,8 @@ import numpy as np
 
 from adamlab.claims.measures import CLASSES
 from adamlab.claims.published import set_name
-from adamlab.config import PHOTOGRAPHS, PROTOCOLS, Protocol, RunConfig
+from adamlab.config import RunConfig
+from adamlab.protocol import PHOTOGRAPHS, PROTOCOLS, Protocol
 from adamlab.records import Run
 
 LEVEL = 0.95

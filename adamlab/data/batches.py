@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from adamlab.config import Protocol
 from adamlab.data.dataset import ArrayDataset, Dataset
 from adamlab.hyperparameters import ConfigError
+from adamlab.protocol import Protocol
 
 
 def check_size(protocol: Protocol, dataset: Dataset) -> None:

@@ -7,7 +7,7 @@ import pytest
 from adamlab.claims import CLAIMS, judge, lawn
 from adamlab.claims.evidence import split
 from adamlab.claims.measures import accuracy
-from adamlab.config import PROTOCOLS
+from adamlab.protocol import PROTOCOLS
 from tests.claims.worlds import gupta, verdicts
 
 

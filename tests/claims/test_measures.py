@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from adamlab.claims import measures
-from adamlab.config import PROTOCOLS, RunConfig
+from adamlab.config import RunConfig
 from adamlab.hyperparameters import Hyperparameters
+from adamlab.protocol import PROTOCOLS
 from tests.claims.worlds import write_run
 
 

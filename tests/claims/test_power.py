@@ -9,7 +9,8 @@ from scipy.stats import nct, t
 
 from adamlab.claims import CLAIMS, lawn, split, verdict
 from adamlab.claims.published import LAWN
-from adamlab.config import PROTOCOLS, RunConfig
+from adamlab.config import RunConfig
+from adamlab.protocol import PROTOCOLS
 from adamlab.records import Run
 
 NAMES = ("L1", "L2", "L3", "L4", "L5")

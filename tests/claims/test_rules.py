@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from adamlab.claims import CLAIMS, judge
-from adamlab.config import PROTOCOLS
 from adamlab.hyperparameters import MAGNITUDE, Hyperparameters
+from adamlab.protocol import PROTOCOLS
 from tests.claims.worlds import NAMES, gupta, madan, mixed, verdicts, world_of
 
 EPSILON = ("plain20", "epsilon", 1.0)

@@ -7,8 +7,9 @@ import pytest
 from adamlab.claims import CLAIMS, judge, lawn
 from adamlab.claims.evidence import split
 from adamlab.claims.words import decisive, describe
-from adamlab.config import PHOTOGRAPHS, PROTOCOLS, RunConfig
+from adamlab.config import RunConfig
 from adamlab.hyperparameters import OPTIMIZERS
+from adamlab.protocol import PHOTOGRAPHS, PROTOCOLS
 from tests.claims.worlds import gupta, madan, write_run
 
 LAWN = PROTOCOLS["lawn-paper"]

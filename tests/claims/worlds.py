@@ -10,8 +10,9 @@ from unittest.mock import patch
 
 from adamlab import recording, records
 from adamlab.claims import CLAIMS, judge
-from adamlab.config import PROTOCOLS, RunConfig
+from adamlab.config import RunConfig
 from adamlab.hyperparameters import OPTIMIZERS, PERTURBATION, Hyperparameters, grid_of
+from adamlab.protocol import PROTOCOLS
 from adamlab.records import Run
 
 NAMES = [claim.name for claim in CLAIMS]

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from adamlab import records
-from adamlab.config import PROTOCOLS, RunConfig
+from adamlab.config import RunConfig
 from adamlab.hyperparameters import OPTIMIZERS, ConfigError
+from adamlab.protocol import PROTOCOLS
 from experiments import cells
 
 ROOT = Path(__file__).parents[2]

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from adamlab.config import Protocol, RunConfig
+from adamlab.config import RunConfig
 from adamlab.data import ArrayDataset
+from adamlab.protocol import Protocol
 from adamlab.training.checkpoint import Position
 from experiments.display import Display, introduce
 from tests.experiments.console import printed

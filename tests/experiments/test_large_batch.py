@@ -9,8 +9,9 @@ from statistics import mean, stdev
 import pytest
 
 from adamlab import recording, records
-from adamlab.config import PROTOCOLS, RunConfig, tuning
+from adamlab.config import RunConfig
 from adamlab.hyperparameters import Hyperparameters
+from adamlab.protocol import PROTOCOLS, tuning
 from experiments import cell_tables, large_batch
 from experiments.study import fit_devices
 from tests.experiments.console import printed

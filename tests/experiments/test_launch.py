@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 
 from adamlab import records
-from adamlab.config import PROTOCOLS, RunConfig
+from adamlab.config import RunConfig
 from adamlab.hyperparameters import ConfigError
+from adamlab.protocol import PROTOCOLS
 from experiments import grid, large_batch, launch, sensitivity, study
 from experiments.execution import Execution
 from tests.experiments import processes

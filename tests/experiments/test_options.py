@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from adamlab.config import PROTOCOLS
+from adamlab.protocol import PROTOCOLS
 from experiments import large_batch, sensitivity
 from experiments.options import make_execution
 

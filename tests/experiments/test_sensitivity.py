@@ -12,8 +12,8 @@ import pytest
 from rich.console import Console
 
 from adamlab import data, records
-from adamlab.config import Protocol
 from adamlab.hyperparameters import ConfigError
+from adamlab.protocol import Protocol
 from adamlab.training.checkpoint import Position
 from experiments import sensitivity
 from experiments.display import Display

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 from adamlab import records
-from adamlab.config import PROTOCOLS, RunConfig
+from adamlab.config import RunConfig
 from adamlab.hyperparameters import Hyperparameters
+from adamlab.protocol import PROTOCOLS
 from experiments.tables import make_table
 from tests.experiments.console import printed
 

@@ -22,8 +22,9 @@ from rich.console import Console
 
 from adamlab import data, models
 from adamlab.command import Terminated, run_main
-from adamlab.config import PROTOCOLS, RunConfig
+from adamlab.config import RunConfig
 from adamlab.hyperparameters import Hyperparameters
+from adamlab.protocol import PROTOCOLS
 from adamlab.records import run_folder
 from adamlab.training import feed
 from experiments.display import Display

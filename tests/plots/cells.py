@@ -6,8 +6,9 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from adamlab import recording, records
-from adamlab.config import Protocol, RunConfig
+from adamlab.config import RunConfig
 from adamlab.hyperparameters import OPTIMIZERS
+from adamlab.protocol import Protocol
 from plots.large_batch import compose
 
 FIGURE1, FREE, FLATTENING = "figure1-batch-size", "figure-free-epochs", "figure-flattening"

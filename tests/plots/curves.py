@@ -4,8 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from adamlab import recording, records
-from adamlab.config import Protocol, RunConfig
+from adamlab.config import RunConfig
 from adamlab.hyperparameters import MAGNITUDE, OPTIMIZERS, Hyperparameters
+from adamlab.protocol import Protocol
 
 PROTOCOL = Protocol("laptop", train_images=5_000, test_images=2_000, batch_size=100, epochs=3)
 LOSSES = (2.0, 1.0, 0.5)

@@ -1,7 +1,8 @@
 """The tables of what was run, of what came out, and of where it is from."""
 
 from adamlab import recording, records
-from adamlab.config import Protocol, RunConfig
+from adamlab.config import RunConfig
+from adamlab.protocol import Protocol
 from plots import numbers
 from tests.claims import worlds
 from tests.plots import cells, curves

@@ -13,7 +13,7 @@ import pytest
 from adamlab import command, records
 from adamlab.claims import CLAIMS, judge
 from adamlab.claims.words import decisive, describe
-from adamlab.config import PROTOCOLS
+from adamlab.protocol import PROTOCOLS
 from plots import numbers, report
 from plots.studies import gather
 from tests.claims.worlds import gupta, madan, write_run

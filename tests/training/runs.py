@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import jax.numpy as jnp
 
-from adamlab.config import Protocol, RunConfig
+from adamlab.config import RunConfig
+from adamlab.protocol import Protocol
 from adamlab.training import build
 from adamlab.training.optimizers import traced
 

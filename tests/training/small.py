@@ -15,10 +15,11 @@ import numpy as np
 from jax.typing import DTypeLike
 
 from adamlab import models
-from adamlab.config import Protocol, RunConfig
+from adamlab.config import RunConfig
 from adamlab.data.augment import crop_and_flip
 from adamlab.hyperparameters import OPTIMIZERS, Hyperparameters
 from adamlab.models.layers import BatchNorm, Conv, Head
+from adamlab.protocol import Protocol
 from adamlab.training.optimizers import Recipe, traced
 from adamlab.training.parallel import AXIS, Devices, compile_training
 from adamlab.training.step import Normalisation, TrainState, make_init, make_train_step

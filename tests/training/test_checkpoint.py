@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adamlab.config import PROTOCOLS, RunConfig
+from adamlab.config import RunConfig
 from adamlab.files import WriteError, seal, unseal
 from adamlab.hyperparameters import Hyperparameters
+from adamlab.protocol import PROTOCOLS
 from adamlab.records import RecordsError
 from adamlab.training import checkpoint
 from adamlab.training.checkpoint import Checkpoints, Position

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import jax.numpy as jnp
 import pytest
 
-from adamlab.config import PROTOCOLS, RunConfig
+from adamlab.config import RunConfig
+from adamlab.protocol import PROTOCOLS
 from adamlab.training import Interrupted, checkpoint, loop, train
 from adamlab.training.checkpoint import Checkpoints, Position
 from tests.training.runs import SMALL, program_and_state

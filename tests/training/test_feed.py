@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 import adamlab.data
-from adamlab.config import Protocol, RunConfig
+from adamlab.config import RunConfig
 from adamlab.data.order import augmentation_seeds, epoch_order
+from adamlab.protocol import Protocol
 from adamlab.training import feed, loop, train
 from adamlab.training.feed import StreamFeed, make_feed
 from adamlab.training.parallel import Devices

@@ -9,8 +9,9 @@ import optax
 import pytest
 
 from adamlab import adamp
-from adamlab.config import PROTOCOLS, Protocol, RunConfig
+from adamlab.config import RunConfig
 from adamlab.hyperparameters import OPTIMIZERS, Hyperparameters
+from adamlab.protocol import PROTOCOLS, Protocol
 from adamlab.training.optimizers import Recipe, traced
 
 # Four steps an epoch; 12 in all, of which LAWN's are free for 4.

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from adamlab.config import Protocol, RunConfig, check_division
+from adamlab.config import RunConfig, check_division
 from adamlab.hyperparameters import OPTIMIZERS, ConfigError
+from adamlab.protocol import Protocol
 from adamlab.training import build, feed, train
 from adamlab.training.checkpoint import Checkpoints
 from adamlab.training.optimizers import Recipe, traced

@@ -17,8 +17,9 @@ import numpy as np
 import pytest
 
 from adamlab import data, models, recording, records
-from adamlab.config import PROTOCOLS, RunConfig
+from adamlab.config import RunConfig
 from adamlab.hyperparameters import ConfigError
+from adamlab.protocol import PROTOCOLS
 from adamlab.training import train
 from adamlab.training.cluster import ends_together, join
 from tests.data import photos

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 import adamlab.data
-from adamlab.config import Protocol, RunConfig
+from adamlab.config import RunConfig
 from adamlab.data import ArrayDataset, DataError
 from adamlab.data.stream import Source
 from adamlab.files import RecordsError
 from adamlab.hyperparameters import ConfigError
+from adamlab.protocol import Protocol
 from adamlab.training import train
 from adamlab.training.feed import StreamFeed, chunk_size, make_feed
 from adamlab.training.parallel import Devices

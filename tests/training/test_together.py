@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from adamlab.config import PROTOCOLS, Protocol, RunConfig
+from adamlab.config import RunConfig
 from adamlab.data.augment import crop_and_flip
 from adamlab.hyperparameters import ConfigError, Hyperparameters
+from adamlab.protocol import PROTOCOLS, Protocol
 from adamlab.training import Diverged, Interrupted, feed, train, train_together
 from adamlab.training.checkpoint import Checkpoints, Position
 from adamlab.training.optimizers import Recipe
