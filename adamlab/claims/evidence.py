@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from adamlab.analysis.intervals import student
 from adamlab.claims.measures import CLASSES
 from adamlab.claims.published import set_name
 from adamlab.config import RunConfig
@@ -137,14 +138,10 @@ class Number:
         Shares of a few runs are often equal in all seeds, which leaves Student's no width. Theirs is at least as wide
         as the exact one of a binomial proportion, of all runs (Clopper and Pearson 1934).
         """
-        from scipy.stats import beta, t  # here: --help does not wait for it
+        low, high = student(self.samples, level)
+        if self.unit == "share" and len(self.samples) > 1:
+            from scipy.stats import beta  # here: --help does not wait for it
 
-        n = len(self.samples)
-        if n < 2:
-            return -math.inf, math.inf
-        half = float(t.ppf((1 + level) / 2, n - 1) * np.std(self.samples, ddof=1) / math.sqrt(n))
-        low, high = self.mean - half, self.mean + half
-        if self.unit == "share":
             trials = len(self.runs)
             hits, tail = round(self.mean * trials), (1 - level) / 2
             low = min(low, float(beta.ppf(tail, hits, trials - hits + 1)) if hits else 0.0)

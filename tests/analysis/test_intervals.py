@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from adamlab.analysis.intervals import bootstrap, jackknife
+from adamlab.analysis.intervals import bootstrap, jackknife, student
 from adamlab.analysis.sensitivity import noise_normalised_range
 
 
@@ -51,3 +51,12 @@ def test_jackknife_interval_of_a_range_in_units_of_noise_covers_the_truth():
     assert np.isnan(jackknife(lambda losses: 0.0, sample)).all()  # it has no logarithm
     for few in ([[1.0], [2.0]], [[1.0, 2.0], [3.0, 5.0]]):
         assert np.isnan(jackknife(noise_normalised_range, few)).all()
+
+
+def test_students_interval_is_scipys_and_a_single_sample_has_no_ends():
+    sample = np.random.default_rng(0).normal(3.0, 2.0, size=6)
+    for level in (0.95, 0.9875):
+        theirs = scipy.stats.ttest_1samp(sample, 0.0).confidence_interval(level)
+        assert student(sample, level) == pytest.approx(theirs, rel=1e-12)
+    assert student(sample) == student(sample, 0.95)
+    assert student([1.0]) == (-math.inf, math.inf)
