@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
-from adamlab.hyperparameters import OPTIMIZERS, ConfigError, Hyperparameters, check_names, choose
+from adamlab.hyperparameters import ABLATIONS, OPTIMIZERS, ConfigError, Hyperparameters, check_names, choose
 from adamlab.protocol import PROTOCOLS, Protocol, set_count
 
 # Training images on which `trace_every` measures loss flattening. A Hessian-vector product costs a few gradients, and
@@ -74,8 +74,11 @@ class RunConfig:
             if getattr(self, name) == whole:
                 object.__setattr__(self, name, None)
         check_names(self.optimizer, self.hyperparameters)
-        if self.epsilon_placement == "inside" and self.optimizer not in ("adam", "adam_lawn", "adamw"):
-            raise ConfigError(f"epsilon_placement inside is for adam, adam_lawn and adamw, got {self.optimizer}")
+        having = ("adam", "adam_three_phase", "adam_lawn", "adamw")
+        if self.epsilon_placement == "inside" and self.optimizer not in having:
+            raise ConfigError(f"epsilon_placement inside is for {', '.join(having)}, got {self.optimizer}")
+        if self.protocol.schedule == "constant" and self.optimizer in ABLATIONS:
+            raise ConfigError(f"{self.optimizer} needs a learning rate in phases, got a constant one")
         self._check_phases()
 
     def _check_phases(self) -> None:
@@ -85,8 +88,6 @@ class RunConfig:
             raise ConfigError(f"free_epochs must be at most the {epochs} epochs, got {free}")
         if self.protocol.schedule == "constant" and warmup:
             raise ConfigError(f"warmup_epochs must be 0 for a constant learning rate, got {warmup}")
-        if self.protocol.schedule == "constant" and self.is_ablation:
-            raise ConfigError(f"free_epochs must be 0 for {self.optimizer} with a constant learning rate, got {free}")
         # In whole steps, as training has it; the first comparison keeps infinity from being rounded.
         steps = self.protocol.steps_per_epoch
         too_long = warmup > epochs or round(free * steps) + round(warmup * steps) >= epochs * steps
@@ -99,11 +100,6 @@ class RunConfig:
     def piece(self) -> int:
         """Images of a batch that are seen at once, by all devices together."""
         return self.protocol.batch_size if self.microbatch is None else self.microbatch
-
-    @property
-    def is_ablation(self) -> bool:
-        """Whether it has a free phase without LAWN: the learning rate of a LAWN variant, but not its constraint."""
-        return bool(self.hyperparameters.free_epochs) and not OPTIMIZERS[self.optimizer].is_lawn
 
     @property
     def setting(self) -> str:

@@ -31,8 +31,7 @@ class Hyperparameters:
       epsilon: Offset of the denominator, >= 0.
       weight_decay: Factor of the weights, >= 0: added to gradients by adam, sgd and, in the free phase, sgd_lawn;
         decoupled from them, and multiplied by the learning rate, in adamw and adamp.
-      free_epochs: Length of the free phase, >= 0, in epochs: of LAWN, and of a phased schedule, which then begins with
-        alpha for as long. Without LAWN it is the schedule's alone.
+      free_epochs: Length of the free phase, >= 0, in epochs: of LAWN and, in a phased schedule, of its learning rate.
       warmup_epochs: Length of the warm-up of a phased schedule, >= 0, in epochs.
 
     Raises:
@@ -80,7 +79,7 @@ class Optimizer(NamedTuple):
 
     Args:
       title: How the papers write it.
-      names: The hyperparameters that it has whatever the schedule.
+      names: The hyperparameters that it has, besides those of the schedule.
       defaults: Their values where nothing else is said; where a study varies one of them, the centre of its grid.
     """
 
@@ -89,29 +88,31 @@ class Optimizer(NamedTuple):
     defaults: Hyperparameters
 
     @property
-    def is_lawn(self) -> bool:
-        """Whether it is a LAWN variant."""
+    def has_free_phase(self) -> bool:
+        """Whether it is a LAWN variant, or has the learning rate of one."""
         return "free_epochs" in self.names
 
-    def said(self, hyperparameters: Hyperparameters) -> tuple[str, ...]:
-        """The names of what describes a run of a phased schedule: a free phase without LAWN only where there is one."""
-        free = () if self.is_lawn or not hyperparameters.free_epochs else ("free_epochs",)
-        return (*self.names, *free, "warmup_epochs")
 
-
-# What a phased schedule has, of whichever optimizer.
-SCHEDULE = ("free_epochs", "warmup_epochs")
 _ADAM = ("alpha", "beta1", "beta2", "epsilon")
 # "Setting it to just a few epochs works well" (LAWN paper, section 2); one is a few where epochs are few.
 _FREE = 1.0
 OPTIMIZERS = {
     "adam": Optimizer("Adam", (*_ADAM, "weight_decay"), Hyperparameters()),
+    # LAWN's three phases of the learning rate without its constraint: an ablation of ours, to tell the two apart.
+    "adam_three_phase": Optimizer(
+        "Adam, three phases", (*_ADAM, "weight_decay", "free_epochs"), Hyperparameters(free_epochs=_FREE)
+    ),
     "adam_lawn": Optimizer("Adam-LAWN", (*_ADAM, "free_epochs"), Hyperparameters(free_epochs=_FREE)),
     # PyTorch's default decay.
     "adamw": Optimizer("AdamW", (*_ADAM, "weight_decay"), Hyperparameters(weight_decay=1e-2)),
     "adamp": Optimizer("AdamP", (*_ADAM, "weight_decay"), Hyperparameters()),
     # He et al. 2015 (arXiv:1512.03385), section 4.2, on CIFAR-10: 0.1, 0.9 and 1e-4.
     "sgd": Optimizer("SGD", ("alpha", "beta1", "weight_decay"), Hyperparameters(alpha=0.1, weight_decay=1e-4)),
+    "sgd_three_phase": Optimizer(
+        "SGD, three phases",
+        ("alpha", "beta1", "weight_decay", "free_epochs"),
+        Hyperparameters(alpha=0.1, weight_decay=1e-4, free_epochs=_FREE),
+    ),
     "sgd_lawn": Optimizer(
         "SGD-LAWN",
         ("alpha", "beta1", "weight_decay", "free_epochs"),
@@ -122,6 +123,10 @@ OPTIMIZERS = {
         "LAMB-LAWN", (*_ADAM, "free_epochs"), Hyperparameters(alpha=1e-2, epsilon=1e-6, free_epochs=_FREE)
     ),
 }
+
+
+# Of which LAWN variant an ablation has the learning rate, and all other numbers.
+ABLATIONS = {"adam_three_phase": "adam_lawn", "sgd_three_phase": "sgd_lawn"}
 
 
 def check_names(optimizer: str, hyperparameters: Hyperparameters) -> None:
@@ -135,7 +140,7 @@ def check_names(optimizer: str, hyperparameters: Hyperparameters) -> None:
     names, defaults = OPTIMIZERS[optimizer].names, OPTIMIZERS[optimizer].defaults
     for field in fields(Hyperparameters):
         value = getattr(hyperparameters, field.name)
-        if field.name not in (*names, *SCHEDULE) and value != getattr(defaults, field.name):
+        if field.name not in (*names, "warmup_epochs") and value != getattr(defaults, field.name):
             raise ConfigError(f"{optimizer} has no {field.name} ({', '.join(names)}), got {value}")
 
 

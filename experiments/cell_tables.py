@@ -52,7 +52,7 @@ def print_cells(console: Console, out: Path, configs: Sequence[RunConfig]) -> No
         optimizer, batch_size, h = config
         start = cell(dataset, configs[0].model, protocol, optimizer, batch_size)
         origin = f"{start.origin}: {start.source}" if start.hyperparameters == h else "varied from the cell's own"
-        values = ", ".join(f"{name} {getattr(h, name):g}" for name in OPTIMIZERS[optimizer].said(h))
+        values = ", ".join(f"{name} {getattr(h, name):g}" for name in (*OPTIMIZERS[optimizer].names, "warmup_epochs"))
         console.print(f"{OPTIMIZERS[optimizer].title}, batch {batch_size:,}: {values} ({origin})")
 
 
@@ -68,7 +68,7 @@ def print_tuning(console: Console, out: Path, configs: Sequence[RunConfig]) -> N
         table = Table(title=title, title_justify="left", title_style="bold")
         for name in ("setting", "accuracy", "loss", "training loss"):
             table.add_column(name, justify="left" if name == "setting" else "right")
-        names = dict.fromkeys(name for h in settings for name in OPTIMIZERS[optimizer].said(h))
+        names = (*OPTIMIZERS[optimizer].names, "warmup_epochs")
         varied = [name for name in names if len({getattr(h, name) for h in settings}) > 1]
         ranked = sorted(settings.items(), key=lambda setting: quality(setting[1]), reverse=True)
         for hyperparameters, runs in ranked:

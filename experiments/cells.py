@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from adamlab.claims import published
-from adamlab.hyperparameters import ConfigError, Hyperparameters
+from adamlab.hyperparameters import ABLATIONS, ConfigError, Hyperparameters
 from adamlab.protocol import Protocol
 
 # The rows of each table.
@@ -110,6 +110,7 @@ TUNED: dict[tuple[str, str, str], dict[tuple[str, int], Cell]] = {
 
 def cell(dataset: str, model: str, protocol: Protocol, optimizer: str, batch_size: int) -> Cell:
     """What a cell is trained with: what tuning found on this data set and network, if the phases fit, else its start.
+    An ablation has all of its LAWN variant's.
 
     Args:
       dataset: As in `RunConfig`.
@@ -118,6 +119,8 @@ def cell(dataset: str, model: str, protocol: Protocol, optimizer: str, batch_siz
       optimizer: A name in `OPTIMIZERS`.
       batch_size: Images per step.
     """
+    if optimizer in ABLATIONS:
+        return cell(dataset, model, protocol, ABLATIONS[optimizer], batch_size)
     tuned = TUNED.get((protocol.name, dataset, model), {})
     if (optimizer, batch_size) in tuned and sum(_longest(tuned.values()).values()) < protocol.epochs:
         return tuned[optimizer, batch_size]
@@ -136,6 +139,7 @@ def starting_point(protocol: Protocol, optimizer: str, batch_size: int) -> Cell:
     >>> starting_point(PROTOCOLS["lawn-paper"], "adam_lawn", 4096).hyperparameters.alpha
     0.004
     """
+    optimizer = ABLATIONS.get(optimizer, optimizer)
     is_sgd, rule, power = optimizer in ("sgd", "sgd_lawn"), "square root", 0.5
     if protocol.name == "lawn-laptop":
         starts, usual_batch, share = _AT_50, 50, 1.0

@@ -6,7 +6,6 @@ classification" (the LAWN paper): VGG-19 on CIFAR-10 and CIFAR-100 at batch 256,
   python -m experiments.large_batch --table=1                          AdamP and Adam-LAWN
   python -m experiments.large_batch --table=2 --dataset=cifar100       SGD, Adam and their LAWN variants
   python -m experiments.large_batch --optimizer=adam_lawn --free-epochs=0,1,2,5,10
-  python -m experiments.large_batch --optimizer=adam --free-epochs=2   LAWN's learning rate without its constraint
   python -m experiments.large_batch --tune                             finds alphas, without looking at test images
 
 A table at the protocol `paper` takes 300 epochs a cell and wants a GPU. On a CPU the protocol is `laptop`: Adam and
@@ -28,7 +27,7 @@ from adamlab.claims.published import set_name
 from adamlab.command import Parser, run_main
 from adamlab.config import RunConfig
 from adamlab.data import Dataset
-from adamlab.hyperparameters import OPTIMIZERS, SCHEDULE, ConfigError, Hyperparameters
+from adamlab.hyperparameters import OPTIMIZERS, ConfigError, Hyperparameters
 from adamlab.protocol import Protocol, tuning
 from adamlab.records import study_name
 from experiments.cells import PAPER, TABLES, cell, starting_point
@@ -60,7 +59,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--table", type=int, choices=tuple(TABLES), help="the paper's optimizers of that table")
     add("--optimizer", help=f"separated by commas: {', '.join(OPTIMIZERS)} (default: adam,adam_lawn)")
     add("--batch-size", metavar="N,...", help="images per step (default: the table's; of a small protocol two of ours)")
-    add("--free-epochs", metavar="E,...", help="lengths of LAWN's free phase, or its schedule's, separated by commas")
+    add("--free-epochs", metavar="E,...", help="lengths of LAWN's free phase, separated by commas")
     add("--warmup-epochs", metavar="E,...", help="lengths of the warm-up, separated by commas")
     add("--weight-decay", metavar="W,...", help="factors, separated by commas, for the optimizers with weight decay")
     add(
@@ -120,7 +119,7 @@ def variants(arguments: argparse.Namespace, optimizer: str, own: Hyperparameters
     grid = {"alpha": [float(f"{own.alpha * factor:.3g}") for factor in factors]}
     for name in ("free_epochs", "warmup_epochs", "weight_decay"):
         asked = getattr(arguments, name)
-        if asked is not None and name in (*OPTIMIZERS[optimizer].names, *SCHEDULE):
+        if asked is not None and name in (*OPTIMIZERS[optimizer].names, "warmup_epochs"):
             grid[name] = list(split_numbers(f"--{name.replace('_', '-')}", asked))
     return [replace(own, **dict(zip(grid, values, strict=True))) for values in product(*grid.values())]
 
@@ -129,16 +128,17 @@ def optimizers(arguments: argparse.Namespace) -> tuple[str, ...]:
     """The optimizers that were asked for, by name or by table.
 
     Raises:
-      ConfigError: One is unknown, or none has the weight decay that is to be varied.
+      ConfigError: One is unknown, or none has what `--free-epochs` or `--weight-decay` is to vary.
     """
     if arguments.table is not None:
         names = TABLES[arguments.table]
     else:
         asked = "adam,adam_lawn" if arguments.optimizer is None else arguments.optimizer
         names = split_choices("--optimizer", asked, tuple(OPTIMIZERS))
-    if arguments.weight_decay is not None and not any("weight_decay" in OPTIMIZERS[name].names for name in names):
-        having = ", ".join(name for name in OPTIMIZERS if "weight_decay" in OPTIMIZERS[name].names)
-        raise ConfigError(f"--weight-decay is for {having}, got {', '.join(names)}")
+    for varied in ("free_epochs", "weight_decay"):
+        if getattr(arguments, varied) is not None and not any(varied in OPTIMIZERS[name].names for name in names):
+            having = ", ".join(name for name in OPTIMIZERS if varied in OPTIMIZERS[name].names)
+            raise ConfigError(f"--{varied.replace('_', '-')} is for {having}, got {', '.join(names)}")
     return names
 
 

@@ -40,13 +40,6 @@ def final(runs: Sequence[Run], metric: str) -> list[float]:
     return [run.epochs[-1][metric] for run in runs if run.ending == "finished"]
 
 
-def ablations(runs: Sequence[Run]) -> list[str]:
-    """For a heading: which optimizers were trained with LAWN's learning rate, but without its constraint."""
-    found = {run.config.optimizer for run in runs if run.config.is_ablation}
-    titles = [optimizer.title for name, optimizer in OPTIMIZERS.items() if name in found]
-    return [f"{', '.join(titles)}: LAWN's learning rate without its constraint"] if titles else []
-
-
 def quality(runs: Sequence[Run]) -> tuple[int, float]:
     """By which settings of a cell are ranked, in figures as by the claims: seeds that ended, then mean accuracy."""
     return best({run.config.seed: run for run in runs if run.outcome})
@@ -61,21 +54,19 @@ def select(runs: Sequence[Run], configs: Collection[RunConfig] | None = None) ->
 
     Returns:
       For each cell the runs of one setting, one per seed: of several, the best one by `quality`; and whether there
-      were several. Ablations, which the claims leave out, are chosen where a cell has nothing else.
+      were several.
     """
     settings: dict[Cell, dict[RunConfig, list[Run]]] = defaultdict(lambda: defaultdict(list))
     wanted = None if configs is None else set(configs)
-    found = [run for run in runs if (wanted is None or run.config in wanted) and (run.epochs or run.outcome)]
-    judged = {cell_of(run) for run in found if not run.config.is_ablation}
-    for run in found:
-        if not run.config.is_ablation or cell_of(run) not in judged:
+    for run in runs:
+        if (wanted is None or run.config in wanted) and (run.epochs or run.outcome):
             settings[cell_of(run)][setting(run)].append(run)
     cells = {cell: max(settings[cell].values(), key=quality) for cell in sorted(settings, key=rank)}
     return cells, any(len(candidates) > 1 for candidates in settings.values())
 
 
 def select_free_epochs(runs: Sequence[Run]) -> tuple[dict[Cell, dict[float, list[Run]]], bool]:
-    """For each cell its runs by `free_epochs`, from low to high, equal in all else.
+    """For each cell with a free phase, its runs by `free_epochs`, from low to high, equal in all else.
 
     Args:
       runs: One study's runs.
@@ -88,7 +79,7 @@ def select_free_epochs(runs: Sequence[Run]) -> tuple[dict[Cell, dict[float, list
         lambda: defaultdict(lambda: defaultdict(list))
     )
     for run in runs:
-        if run.epochs or run.outcome:
+        if OPTIMIZERS[run.config.optimizer].has_free_phase and (run.epochs or run.outcome):
             hyperparameters = run.config.hyperparameters
             others = replace(setting(run), hyperparameters=replace(hyperparameters, free_epochs=0.0))
             groups[cell_of(run)][others][hyperparameters.free_epochs].append(run)

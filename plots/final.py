@@ -16,7 +16,7 @@ from matplotlib.transforms import ScaledTranslation
 from adamlab.hyperparameters import OPTIMIZERS
 from adamlab.records import Run
 from plots import style
-from plots.cells import Cell, ablations, final, select_free_epochs
+from plots.cells import Cell, final, select_free_epochs
 from plots.studies import heading
 
 BEST = "best of several settings on these images"
@@ -175,4 +175,4 @@ def reading(runs: Sequence[Run]) -> list[str]:
     for ending, note in (("diverged", r"$\times$: diverged, not in the mean"), ("unfinished", "unfinished, left out")):
         count = outcomes.count(ending)
         notes += [f"{note} ({count} of {len(runs)} runs)"] if count else []
-    return notes + ablations(runs)
+    return notes

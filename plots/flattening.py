@@ -16,7 +16,7 @@ from adamlab.config import PROBE
 from adamlab.hyperparameters import OPTIMIZERS
 from adamlab.records import Run
 from plots import style
-from plots.cells import Cell, ablations
+from plots.cells import Cell
 from plots.curves import over_seeds
 from plots.studies import heading
 
@@ -109,12 +109,12 @@ def reading(runs: Sequence[Run], several: bool) -> list[str]:
     notes = [f"all but the training loss measured on the first {probed} training images"]
     notes += ["each line: best of several settings on these images"] if several else []
     notes += ["line: mean of seeds, band: smallest to largest"] if len({run.config.seed for run in runs}) > 1 else []
-    lawn = any(OPTIMIZERS[run.config.optimizer].is_lawn for run in runs)
-    notes += ["vertical line: end of LAWN's free phase"] if lawn else []
+    lawn = any(OPTIMIZERS[run.config.optimizer].has_free_phase for run in runs)
+    notes += ["vertical line: end of the free phase"] if lawn else []
     for ending, note in (("diverged", r"$\times$: diverged later"), ("unfinished", "unfinished")):
         count = outcomes.count(ending)
         notes += [f"{note} ({count} of {len(runs)} runs)"] if count else []
-    return notes + ablations(runs) + left_out(runs)
+    return notes + left_out(runs)
 
 
 def draw_line(axes: Axes, runs: Sequence[Run], metric: str, optimizer: str) -> None:
@@ -134,7 +134,7 @@ def draw_line(axes: Axes, runs: Sequence[Run], metric: str, optimizer: str) -> N
 
 def phases(column: Mapping[str, Sequence[Run]]) -> "Counter[float]":
     """Where free phases end, in epochs, and how many optimizers have theirs end there."""
-    lawn = [runs[0].config for name, runs in column.items() if OPTIMIZERS[name].is_lawn]
+    lawn = [runs[0].config for name, runs in column.items() if OPTIMIZERS[name].has_free_phase]
     return Counter(config.hyperparameters.free_epochs for config in lawn)
 
 
@@ -143,6 +143,6 @@ def draw_phases(axes: Axes, column: Mapping[str, Sequence[Run]]) -> None:
     ends = phases(column)
     for name, runs in column.items():
         end = runs[0].config.hyperparameters.free_epochs
-        if OPTIMIZERS[name].is_lawn and (alone := ends.pop(end, 0)):
+        if OPTIMIZERS[name].has_free_phase and (alone := ends.pop(end, 0)):
             color = style.OPTIMIZER_STYLES[name]["color"] if alone == 1 else "#606060"
             axes.axvline(end, color=color, linewidth=0.8, zorder=1.2)

@@ -5,7 +5,7 @@
   python -m plots.large_batch results --out=docs/figures       somewhere else
 
 Each study (data set and protocol) gets its figures, as PNG and SVG: accuracy against batch size (figure 1), accuracy
-and loss against the length of LAWN's free phase and, of networks in which it was measured, loss flattening over the
+and loss against the length of the free phase and, of networks in which it was measured, loss flattening over the
 epochs. Only what was trained is drawn.
 
 Source: Gupta et al., "Adam vs. SGD: Closing the generalization gap on image classification", figure 1, sections 2, 3.1.

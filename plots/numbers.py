@@ -119,7 +119,7 @@ def accuracies(runs: list[Run]) -> Table:
     rows = []
     for config, seeds in settings.items():
         batch_size, h = config.protocol.batch_size, config.hyperparameters
-        said = [name for name in names if name in OPTIMIZERS[config.optimizer].said(h)]
+        said = [name for name in names if name in (*OPTIMIZERS[config.optimizer].names, "warmup_epochs")]
         papers = published.LAWN.get((published.set_name(config.dataset), config.optimizer), {}).get(batch_size)
         rows.append(
             [

@@ -48,7 +48,7 @@ def select(runs: list[Run], model: str, parameter: str, study: str, optimizer: s
 
 def lawn_notes(runs: Sequence[Run]) -> list[str]:
     """For a heading: how LAWN was trained, whose paper has three phases of the learning rate; empty without LAWN."""
-    free = {run.config.hyperparameters.free_epochs for run in runs if OPTIMIZERS[run.config.optimizer].is_lawn}
+    free = {run.config.hyperparameters.free_epochs for run in runs if OPTIMIZERS[run.config.optimizer].has_free_phase}
     lengths = " to ".join(f"{epochs:g}" for epochs in sorted({min(free), max(free)})) if free else ""
     return [f"LAWN: constant learning rate, {SYMBOLS['free_epochs']} {lengths} of the epochs"] if free else []
 

@@ -85,14 +85,18 @@ METRICS = {
 
 _BASE = {"linestyle": (0, (4, 1.6)), "linewidth": 1.3, "markerfacecolor": "white", "markersize": 5}
 _LAWN = {"linestyle": "-", "linewidth": 1.7, "markersize": 5.5}
+_ABLATION = {"linestyle": (0, (1, 1.2)), "linewidth": 1.5, "markerfacecolor": "white", "markersize": 6}
 # The same in every figure: a hue and a marker per family; with LAWN dark, solid and filled, without it light, dashed
-# and hollow. In grey, lightness tells the two apart, and the marker the families. Hues: Okabe and Ito (2008).
+# and hollow, with its learning rate alone in between, dotted and with a marker of its own. In grey, lightness and
+# markers tell them apart. Hues: Okabe and Ito (2008).
 OPTIMIZER_STYLES: dict[str, dict[str, Any]] = {
     "adam": {"color": "#56a8e0", "marker": "o", **_BASE},
+    "adam_three_phase": {"color": "#2879b5", "marker": "P", **_ABLATION},
     "adam_lawn": {"color": "#00457a", "marker": "o", **_LAWN},
     "adamw": {"color": "#00936b", "marker": "D", **_BASE},
     "adamp": {"color": "#c66fa3", "marker": "v", **_BASE},
     "sgd": {"color": "#e69f00", "marker": "s", **_BASE},
+    "sgd_three_phase": {"color": "#cc6a10", "marker": "*", **_ABLATION},
     "sgd_lawn": {"color": "#a33c00", "marker": "s", **_LAWN},
     "lamb_lawn": {"color": "#5d2f86", "marker": "^", **_LAWN},
 }

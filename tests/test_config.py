@@ -166,8 +166,8 @@ def test_what_float32_or_whole_steps_make_impossible_is_refused():
             "warmup_epochs must be 0 for a constant learning rate, got 1.0",
         ),
         (
-            lambda: RunConfig("digits", "plain20", PROTOCOLS["smoke"], Hyperparameters(free_epochs=1)),
-            "free_epochs must be 0 for adam with a constant learning rate, got 1.0",
+            lambda: RunConfig("digits", "plain20", PROTOCOLS["smoke"], Hyperparameters(), optimizer="adam_three_phase"),
+            "adam_three_phase needs a learning rate in phases, got a constant one",
         ),
     ],
 )

@@ -31,11 +31,10 @@ FLAT = 0.1
 
 
 def settings(study: Study, optimizer: str, batch_size: int) -> dict[RunConfig, Seeds]:
-    """The runs of each setting of a cell, whether they were traced or not; an ablation is none of the paper's."""
+    """The runs of each setting of a cell, whether they were traced or not."""
     found: dict[RunConfig, Seeds] = defaultdict(dict)
     for run in study.runs:
-        same = (run.config.optimizer, run.config.protocol.batch_size) == (optimizer, batch_size)
-        if same and not run.config.is_ablation:
+        if (run.config.optimizer, run.config.protocol.batch_size) == (optimizer, batch_size):
             found[replace(run.config, seed=0, trace_every=0)][run.config.seed] = run
     return found
 

@@ -8,7 +8,7 @@ import optax
 
 from adamlab.config import RunConfig
 from adamlab.hyperparameters import OPTIMIZERS
-from adamlab.optim import adam, adam_lawn, adamp, lamb_lawn, sgd_lawn, three_phase_schedule
+from adamlab.optim import adam, adam_lawn, adamp, lamb_lawn, sgd_lawn, three_phase_schedule, two_phase_schedule
 from adamlab.optim.adam import scale_by_adam
 from adamlab.training.step import Arrays
 
@@ -51,7 +51,8 @@ class Recipe(NamedTuple):
         )
         decay = optax.add_decayed_weights(h["weight_decay"])
         match self.optimizer:
-            case "adam":  # as PyTorch's Adam, weight decay in the gradient: of the LAWN paper our reading
+            case "adam" | "adam_three_phase":
+                # As PyTorch's Adam, weight decay in the gradient: of the LAWN paper our reading.
                 return optax.chain(decay, adam(rate, b1, b2, **epsilon))
             case "adam_lawn":
                 return adam_lawn(rate, free_steps, b1, b2, **epsilon)
@@ -59,7 +60,7 @@ class Recipe(NamedTuple):
                 return optax.chain(scale_by_adam(b1, b2, **epsilon), decay, optax.scale_by_learning_rate(rate))
             case "adamp":
                 return adamp(rate, b1, b2, h["epsilon"], h["weight_decay"])
-            case "sgd":
+            case "sgd" | "sgd_three_phase":
                 return optax.chain(decay, optax.sgd(rate, b1))
             case "sgd_lawn":
                 return sgd_lawn(rate, free_steps, b1, weight_decay=h["weight_decay"])
@@ -70,4 +71,6 @@ class Recipe(NamedTuple):
     def _learning_rate(self, h: Arrays) -> jax.Array | optax.Schedule:
         if self.schedule == "constant":
             return h["alpha"]
-        return three_phase_schedule(h["alpha"], h["free_steps"], h["warmup_steps"], h["total_steps"])
+        if OPTIMIZERS[self.optimizer].has_free_phase:
+            return three_phase_schedule(h["alpha"], h["free_steps"], h["warmup_steps"], h["total_steps"])
+        return two_phase_schedule(h["alpha"], h["warmup_steps"], h["total_steps"])

@@ -60,17 +60,6 @@ def test_a_setting_that_diverged_is_not_better_than_one_that_finished_below_a_gu
     assert lawn.cell(split("lawn", runs + diverged)[0], "adam", 50) == {run.config.seed: run for run in runs}
 
 
-def test_an_ablation_is_no_setting_of_the_papers(tmp_path):
-    """Better than Adam-LAWN, and with more seeds than Adam."""
-    runs = gupta(tmp_path / "a")
-    ablations = [
-        replace(run, config=replace(run.config, hyperparameters=replace(run.config.hyperparameters, free_epochs=2.0)))
-        for run in gupta(tmp_path / "b", {("adam", False): 99.0}, seeds=range(5), only=[("adam", False)])
-    ]
-    with_them, without = (judge("lawn", found) for found in (runs + ablations, runs))
-    assert [judgement.numbers for judgement in with_them] == [judgement.numbers for judgement in without]
-
-
 def test_runs_of_a_setting_are_one_cell_whether_they_were_traced_or_not(tmp_path):
     runs = gupta(tmp_path, only=[("adam", False), ("adam_lawn", False)])
     runs = [replace(run, config=replace(run.config, trace_every=4 * (run.config.seed != 1))) for run in runs]

@@ -167,7 +167,7 @@ def gupta(
         optimizer, large, *free = cell
         at = replace(protocol, batch_size=batches[large])
         hyper = OPTIMIZERS[optimizer].defaults
-        if OPTIMIZERS[optimizer].is_lawn:
+        if OPTIMIZERS[optimizer].has_free_phase:
             hyper = replace(hyper, free_epochs=free[0] if free else 2.0)
         for seed in seeds:
             config = RunConfig(dataset, "plain20", at, hyper, seed, optimizer=optimizer, trace_every=4)

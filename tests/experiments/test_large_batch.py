@@ -106,13 +106,22 @@ def test_as_many_devices_are_used_as_divide_every_batch():
 
 def test_grids_vary_what_an_optimizer_has():
     configs = configs_of("--optimizer=adam,adam_lawn", "--batch-size=256", "--free-epochs=0,1,5", "--seeds=1")
-    for optimizer in ("adam", "adam_lawn"):
-        assert [c.hyperparameters.free_epochs for c in configs if c.optimizer == optimizer] == [0, 1, 5]
-    assert [c.is_ablation for c in configs] == [False, True, True, False, False, False]
-    assert configs[0] in configs_of("--optimizer=adam", "--batch-size=256", "--seeds=1")  # its own schedule
-    assert len(configs_of("--optimizer=adam,adam_lawn", "--batch-size=256", "--weight-decay=0,1,2", "--seeds=1")) == 4
+    assert [c.hyperparameters.free_epochs for c in configs if c.optimizer == "adam_lawn"] == [0, 1, 5]
+    assert len(configs) == 4
     folders = {records.run_folder(Path("out"), config) for config in configs_of("--table=2", "--free-epochs=0,1,5")}
-    assert len(folders) == 4 * 3 * 3 * 3
+    assert len(folders) == (2 * 3 + 2 * 3 * 3) * 3
+
+
+@pytest.mark.parametrize("protocol", ["lawn-paper", "lawn-laptop"])
+@pytest.mark.parametrize("arguments", [[], ["--free-epochs=0,1,5"], ["--tune"]])
+def test_an_ablation_has_all_but_the_constraint_of_its_lawn_variant(protocol, arguments):
+    """At batch 250 of the laptop, SGD-LAWN was tuned to three times SGD's alpha."""
+    for name in ("adam", "sgd"):
+        with_lawn, without = (
+            configs_of(f"--optimizer={name}_{kind}", "--batch-size=50,250", *arguments, protocol=protocol)
+            for kind in ("lawn", "three_phase")
+        )
+        assert [replace(config, optimizer=f"{name}_lawn") for config in without] == with_lawn
 
 
 @pytest.fixture(scope="module")
@@ -256,6 +265,7 @@ def test_what_is_varied_within_a_cell_is_said_and_where_its_own_is_from(tmp_path
         (["--batch-size=2.5"], "--batch-size must be whole numbers >= 1, got '2.5'"),
         (["--batch-size=0"], "--batch-size must be whole numbers >= 1, got '0'"),
         (["--batch-size=nan"], "--batch-size must be whole numbers >= 1, got 'nan'"),
+        (["--optimizer=adam", "--free-epochs=1"], "--free-epochs is for adam_lawn, sgd_lawn, lamb_lawn, got adam"),
         (["--optimizer=adam_lawn", "--weight-decay=1"], "--weight-decay is for adam, adamw, adamp, sgd, sgd_lawn, got"),
         (["--free-epochs=-1"], "free_epochs must be a finite number >= 0, got -1.0"),
         (

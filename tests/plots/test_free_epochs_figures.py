@@ -3,7 +3,6 @@
 import numpy as np
 
 from adamlab import records
-from plots.large_batch import compose
 from tests.plots.artists import heading, legend, points
 from tests.plots.cells import FIGURE1, FREE, figures_of, write_run
 
@@ -22,26 +21,6 @@ def test_free_epochs_have_a_line_per_optimizer_and_batch_size(tmp_path):
     np.testing.assert_allclose(points(loss)["SGD-LAWN, 400"][:, :2], [(0, 1.25), (1, 1.4), (3, 1.3)], rtol=1e-12)
     assert [label.get_text() for label in accuracy.get_xticklabels()] == ["0", "1", "3"]
     assert accuracy.get_xlim()[0] < 0 < 3 < accuracy.get_xlim()[1]
-
-
-def test_without_lawn_the_schedules_free_phase_has_its_line_and_is_named(tmp_path):
-    for optimizer in ("adam", "adam_lawn"):
-        for free_epochs in (0.0, 2.0):
-            for batch_size in (50, 250):
-                write_run(tmp_path, optimizer, batch_size, 0.4 + free_epochs / 10, free_epochs=free_epochs)
-    figures = figures_of(tmp_path)
-    (accuracy, _) = figures[FREE].axes
-    assert legend(accuracy) == ["Adam, 50", "Adam, 250", "Adam-LAWN, 50", "Adam-LAWN, 250"]
-    np.testing.assert_allclose(points(accuracy)["Adam, 50"][:, :2], [(0, 40), (2, 60)], rtol=1e-12)
-    assert "Adam: LAWN's learning rate without its constraint" in heading(figures[FREE])
-    # No setting of the paper's, so that of Adam's two the other stands in figure 1: alone, if it is all there is.
-    ours = points(figures[FIGURE1].axes[0])
-    np.testing.assert_allclose([ours[name][:, 1] for name in ("Adam", "Adam-LAWN")], [2 * [40], 2 * [60]], rtol=1e-12)
-    assert "without its constraint" not in heading(figures[FIGURE1])
-    runs = [run for run in records.read_runs(tmp_path) if run.config.hyperparameters.free_epochs]
-    figure = compose(runs)[FIGURE1]
-    np.testing.assert_allclose(points(figure.axes[0])["Adam"][:, 1], 2 * [60], rtol=1e-12)
-    assert "Adam: LAWN's learning rate without its constraint" in heading(figure)
 
 
 def test_free_epochs_are_compared_with_all_else_equal(tmp_path):

@@ -57,7 +57,7 @@ class Net(nn.Module):
 
 def hyperparameters(optimizer):
     """As arrays: 10 free steps where there is a free phase, then 10 of warm-up and the decay to the 50th."""
-    free = {"free_epochs": 0.2} if OPTIMIZERS[optimizer].is_lawn else {}
+    free = {"free_epochs": 0.2} if OPTIMIZERS[optimizer].has_free_phase else {}
     rates = {"alpha": 0.01 if OPTIMIZERS[optimizer].defaults.alpha < 0.1 else 0.1, "warmup_epochs": 0.2}
     protocol = Protocol("small", BATCH * STEPS, 1, BATCH, epochs=1, schedule="phases")
     return traced(RunConfig("none", "none", protocol, Hyperparameters(**rates, **free), optimizer=optimizer))
