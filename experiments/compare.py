@@ -1,17 +1,16 @@
 """Is one setting better than another? What they end with, and differences paired by seed, with intervals.
 
   python -m experiments.compare BASE OTHER                   two settings' folders, each of seed=0, seed=1, ...
-  python -m experiments.compare BASE OTHER --epoch=16        after that epoch instead of the last one
-  python -m experiments.compare BASE OTHER --comparisons=4   one of four: intervals at 1 - 5 %/4 (Bonferroni)
+  python -m experiments.compare BASE OTHER --epoch=16        after that epoch, also of runs that diverged later
+  python -m experiments.compare BASE OTHER --comparisons=4   intervals at 1 - 5 %/4: this is one of four
 
-Runs of one seed share initial weights and, at one batch size, the order of the images: what they differ by is known
-better than what each ends with. Intervals are Student's t, of factors on a logarithmic axis. Trains nothing; the paired
-numbers on the pages of docs/results are from here.
+Runs of one seed share initial weights, if they share the network, and at one batch size the order of the images: what
+they differ by is known better than what each ends with. Intervals are Student's t, of factors on a logarithmic axis.
+Trains nothing.
 """
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -20,7 +19,7 @@ import numpy as np
 from adamlab.analysis.intervals import student
 from adamlab.analysis.sensitivity import Floats
 from adamlab.command import Parser, path, run_main
-from adamlab.config import difference
+from adamlab.config import flatten
 from adamlab.files import RecordsError
 from adamlab.hyperparameters import ConfigError
 from adamlab.records import Run, read_runs
@@ -29,41 +28,44 @@ from adamlab.records import Run, read_runs
 if TYPE_CHECKING:
     from rich.console import Console
 
+SIDES = ("BASE", "OTHER")
+Pair = tuple[Run, Run]
+
 
 class Row(NamedTuple):
     """One number of both settings.
 
     Args:
       title: What it is, with its unit.
-      base: Of each seed, in the setting that is compared with.
+      base: Of each seed, in the setting that is compared with, (seeds,).
       other: Likewise, in the other one.
     """
 
     title: str
-    base: tuple[float, ...]
-    other: tuple[float, ...]
+    base: Floats
+    other: Floats
 
     def cells(self, level: float) -> list[str]:
-        """The row of a table: both means, the difference, the factor, and how many pairs it is higher in."""
-        base, other = np.array(self.base, np.float64), np.array(self.other, np.float64)
-        spread = (lambda x: f"\n± {x.std(ddof=1):.3g}") if len(base) > 1 else (lambda x: "")
-        factor = ""
-        if (base > 0).all() and (other > 0).all():
-            factor = _paired(np.log(other / base), level, math.exp)
+        """The row of a table: both means, the difference, the factor, and in how many pairs the other is higher."""
+        positive = (self.base > 0).all() and (self.other > 0).all()
         return [
             self.title,
-            *(f"{x.mean():.4g}{spread(x)}" for x in (base, other)),
-            _paired(other - base, level, float),
-            factor,
-            f"{(other > base).sum()} of {len(base)}",
+            *(_digits(x.mean(), 4) + (f"\n± {_digits(x.std(ddof=1), 3)}" if len(x) > 1 else "") for x in self[1:]),
+            _paired(self.other - self.base, level, float),
+            _paired(np.log(self.other / self.base), level, math.exp) if positive else "",
+            f"{(self.other > self.base).sum()} of {len(self.base)}",
         ]
 
 
 def _paired(differences: Floats, level: float, unit: Callable[[float], float]) -> str:
     """The mean of what is paired and, where there are several, its interval below."""
     low, high = student(differences, level)
-    interval = f"\n[{unit(low):.3g}, {unit(high):.3g}]" if math.isfinite(low) else ""
-    return f"{unit(differences.mean()):.3g}{interval}"
+    interval = f"\n[{_digits(unit(low), 3)}, {_digits(unit(high), 3)}]" if math.isfinite(low) else ""
+    return f"{_digits(unit(differences.mean()), 3)}{interval}"
+
+
+def _digits(number: float, count: int) -> str:
+    return f"{number:#.{count}g}".rstrip(".")
 
 
 def read_setting(folder: Path) -> dict[int, Run]:
@@ -75,68 +77,103 @@ def read_setting(folder: Path) -> dict[int, Run]:
     from plots.studies import setting
 
     runs = read_runs(folder)
-    settings = list(dict.fromkeys(run.folder.parent for run in runs))
-    if len(settings) > 1 or len({setting(run) for run in runs}) > 1:
-        raise RecordsError(f"{folder} holds {len(settings)} settings; expected one, such as {settings[0]}")
+    settings = {setting(run): run.folder for run in reversed(runs)}
+    if len(settings) > 1:
+        some = " and ".join(str(found) for found in sorted(settings.values())[:2])
+        raise RecordsError(f"{folder} must hold the seeds of one setting, got {len(settings)}, as of {some}")
     return {run.config.seed: run for run in runs}
 
 
-def rows(pairs: Sequence[tuple[Run, Run]], epoch: int) -> list[Row]:
-    """Every number that all runs have at an epoch, as `plots.style.METRICS` names them."""
+def pair(base: dict[int, Run], other: dict[int, Run], epoch: int | None) -> tuple[list[Pair], str]:
+    """The runs of each seed that can be compared, and which seeds cannot, in words.
+
+    Args:
+      base: From `read_setting`.
+      other: Likewise.
+      epoch: After which they are compared; None for the last one, of runs that finished.
+
+    Raises:
+      RecordsError: There is no such seed.
+    """
+
+    def missing(seed: int) -> list[str]:
+        found = []
+        for side, setting in zip(SIDES, (base, other), strict=True):
+            run = setting.get(seed)
+            if run is None:
+                found.append(f"not in {side}")
+            elif run.ending != "finished" if epoch is None else len(run.epochs) < epoch:
+                found.append(f"{run.ending} in {side}, {len(run.epochs)} epochs")
+        return found
+
+    reasons = {seed: missing(seed) for seed in sorted(base.keys() | other.keys())}
+    left_out = ", ".join(f"{seed} ({', '.join(why)})" for seed, why in reasons.items() if why)
+    pairs = [(base[seed], other[seed]) for seed, why in reasons.items() if not why]
+    if not pairs:
+        asked = "finished" if epoch is None else f"trained for {epoch} epochs"
+        raise RecordsError(f"expected a seed that both settings have {asked}, got seeds {left_out}")
+    return pairs, left_out
+
+
+def rows(pairs: Sequence[Pair], epoch: int | None) -> tuple[list[Row], list[str]]:
+    """Every number of the records that all runs have, as `plots.style.METRICS` names them, and the names of the others.
+
+    Args:
+      pairs: From `pair`.
+      epoch: As there.
+    """
     from plots.flattening import LOWEST
     from plots.style import METRICS
 
-    records = [[run.epochs[epoch - 1] for run in pair] for pair in pairs]
-    found = []
+    kind = pairs[0][0].config.protocol.evaluate_on
+    found, left_out = [], []
     for name, metric in METRICS.items():
-        numbers = [record.get(name) for pair in records for record in pair]
+        title = metric.label.replace("\n", " ").replace("test", kind)
+        numbers = [[run.epochs[-1 if epoch is None else epoch - 1].get(name) for run in both] for both in pairs]
         # A learning rate that has come to 0 turns no weights: what is left of the angle is rounding.
-        turned = name != "angular_step" or all(number and number > LOWEST[name] for number in numbers)
-        if turned and None not in numbers:
-            title = ", ".join(filter(None, [metric.label.replace("\n", " "), metric.unit]))
-            base, other = (tuple(metric.factor * pair[side][name] for pair in records) for side in (0, 1))
-            found.append(Row(title, base, other))
-    return found
+        lowest = LOWEST[name] if name == "angular_step" else -math.inf
+        if all(number is not None and number > lowest for both in numbers for number in both):
+            base, other = metric.factor * np.array(numbers, np.float64).T
+            found.append(Row(f"{title}, {metric.unit}" if metric.unit else title, base, other))
+        elif any(name in record for both in pairs for run in both for record in run.epochs):
+            left_out.append(title)
+    return found, left_out
 
 
 def print_comparison(
-    console: "Console", base: dict[int, Run], other: dict[int, Run], epoch: int | None, comparisons: int
+    console: "Console", folders: Sequence[Path], pairs: Sequence[Pair], epoch: int | None, comparisons: int
 ) -> None:
     """Prints how the settings differ, and a row for each of their numbers.
 
-    Raises:
-      ConfigError: The epoch is none of both.
-      RecordsError: No seed finished in both.
+    Args:
+      console: Where to write.
+      folders: BASE and OTHER.
+      pairs: From `pair`.
+      epoch: As there.
+      comparisons: Of how many this is one.
     """
     from rich.table import Table
 
-    settings = base, other
-    seeds = [s for s in sorted(base.keys() & other.keys()) if all(x[s].ending == "finished" for x in settings)]
-    if not seeds:
-        endings = [", ".join(f"{s} {runs[s].ending}" for s in sorted(runs)) for runs in settings]
-        raise RecordsError(f"expected a seed that finished in both settings, got {endings[0]} and {endings[1]}")
-    pairs = [(base[seed], other[seed]) for seed in seeds]
-    last = min(run.config.protocol.epochs for run in pairs[0])
-    if epoch is not None and not 1 <= epoch <= last:
-        raise ConfigError(f"--epoch must be from 1 to {last}, got {epoch}")
-    left_out = sorted((base.keys() | other.keys()) - set(seeds))
+    configs = [flatten(run.config.to_dict()) for run in pairs[0]]
+    differing = [name for name in configs[0] if configs[0][name] != configs[1][name] and name != "trace_every"]
+    for side, folder, config, run in zip(SIDES, folders, configs, pairs[0], strict=True):
+        said = [f"{name} {config[name]}" for name in differing]
+        said += [f"after epoch {epoch or len(run.epochs)} of {run.config.protocol.epochs}"]
+        console.print(f"{side:5}  {folder}: {', '.join(said)}", markup=False, soft_wrap=True)
     level = 1 - 0.05 / comparisons
-    for name, setting in zip(("BASE ", "OTHER"), settings, strict=True):
-        console.print(f"{name}  {setting[seeds[0]].folder.parent}", markup=False)
-    differing = difference(*(replace(run.config, trace_every=0) for run in reversed(pairs[0])))
-    console.print(f"OTHER here, BASE there: {differing or 'the same configuration'}", markup=False)
-    said = f"after epoch {epoch}" if epoch else "after the last epoch"
-    said += f", seeds {', '.join(map(str, seeds))}"
-    said += f" (left out, not finished in both: {', '.join(map(str, left_out))})" if left_out else ""
-    table = Table(title=said, title_justify="left", title_style="bold")
-    columns = ("", "BASE", "OTHER", "OTHER - BASE", "OTHER / BASE", "OTHER higher")
-    for column in columns:
-        table.add_column(column, justify="right" if column else "left")
-    for row in rows(pairs, epoch or last):
+    found, left_out = rows(pairs, epoch)
+    table = Table()
+    for column in ("", *SIDES, "OTHER - BASE", "OTHER / BASE", "OTHER\nhigher"):
+        table.add_column(column, justify="right" if column else "left", overflow="fold")
+    for row in found:
         table.add_row(*row.cells(level))
         table.add_section()
     console.print(table)
-    console.print(f"±: standard deviation over seeds. Brackets: {100 * level:.4g} % intervals, paired by seed.")
+    if left_out:
+        console.print(f"Not in all of these records: {', '.join(left_out)}.", markup=False)
+    if len(pairs) > 1:
+        level_said = f"{100 * level:.6g} % intervals" + (f", of {comparisons} comparisons" if comparisons > 1 else "")
+        console.print(f"±: standard deviation over seeds. Brackets, paired by seed: {level_said}.")
 
 
 def main() -> None:
@@ -144,17 +181,21 @@ def main() -> None:
     parser = Parser("experiments.compare", __doc__)
     parser.add_argument("base", type=path, metavar="BASE", help="the folder of the setting that is compared with")
     parser.add_argument("other", type=path, metavar="OTHER", help="that of the other setting")
-    parser.add_argument("--epoch", type=int, metavar="N", help="compare after that epoch (default: the last)")
-    parser.add_argument("--comparisons", type=int, default=1, metavar="N", help="of how many this is one (default: 1)")
+    parser.add_argument("--epoch", type=int, metavar="N", help="compare after that epoch (default: each run's last)")
+    parser.add_argument("--comparisons", type=int, default=1, metavar="N", help="of N comparisons this is one")
     arguments = parser.parse_args()
-    if arguments.comparisons < 1:
-        raise ConfigError(f"--comparisons must be at least 1, got {arguments.comparisons}")
+    for name in ("epoch", "comparisons"):
+        if (value := getattr(arguments, name)) is not None and value < 1:
+            raise ConfigError(f"--{name} must be at least 1, got {value}")
 
     from rich.console import Console
 
-    settings = read_setting(arguments.base), read_setting(arguments.other)
-    console = Console(highlight=False, soft_wrap=True)
-    print_comparison(console, *settings, arguments.epoch, arguments.comparisons)
+    folders = arguments.base, arguments.other
+    pairs, left_out = pair(read_setting(folders[0]), read_setting(folders[1]), arguments.epoch)
+    console = Console(highlight=False)
+    print_comparison(console, folders, pairs, arguments.epoch, arguments.comparisons)
+    if left_out:
+        console.print(f"Seeds left out: {left_out}.", markup=False)
 
 
 if __name__ == "__main__":

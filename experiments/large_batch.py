@@ -6,6 +6,7 @@ classification" (the LAWN paper): VGG-19 on CIFAR-10 and CIFAR-100 at batch 256,
   python -m experiments.large_batch --table=1                          AdamP and Adam-LAWN
   python -m experiments.large_batch --table=2 --dataset=cifar100       SGD, Adam and their LAWN variants
   python -m experiments.large_batch --optimizer=adam_lawn --free-epochs=0,1,2,5,10
+  python -m experiments.large_batch --optimizer=adam_three_phase        LAWN's learning rate without its constraint
   python -m experiments.large_batch --tune                             finds alphas, without looking at test images
 
 A table at the protocol `paper` takes 300 epochs a cell and wants a GPU. On a CPU the protocol is `laptop`: Adam and

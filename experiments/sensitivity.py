@@ -33,7 +33,7 @@ from typing import TYPE_CHECKING
 from adamlab.command import Parser, run_main
 from adamlab.config import RunConfig
 from adamlab.data import Dataset
-from adamlab.hyperparameters import MAGNITUDE, OPTIMIZERS, ConfigError, grid_of, varied
+from adamlab.hyperparameters import ABLATIONS, MAGNITUDE, OPTIMIZERS, ConfigError, grid_of, varied
 from adamlab.protocol import Protocol
 from adamlab.records import study_name
 from experiments.options import (
@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 MODELS = ("plain20", "resnet34")
+# The optimizers that mean something at a constant learning rate.
+CONSTANT = tuple(name for name in OPTIMIZERS if name not in ABLATIONS)
 # The values of each hyperparameter that is varied of an optimizer.
 Grid = dict[tuple[str, str], tuple[float, ...]]
 
@@ -66,7 +68,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         help="orders of magnitude (default), or small perturbations of the default",
     )
     add("--values", help="your own grid for --param, instead of the study's: --values=1e-4,3e-4,1e-3")
-    add("--optimizer", default="adam", help=f"separated by commas: {', '.join(OPTIMIZERS)} (default: adam)")
+    add("--optimizer", default="adam", help=f"separated by commas: {', '.join(CONSTANT)} (default: adam)")
     add("--model", default="plain20,resnet34", help=f"separated by commas: {', '.join(MODELS)} (default: %(default)s)")
     add("--batch-size", type=int, metavar="N", help="images per step")
     add("--stem", choices=("imagenet", "cifar"), help="ResNet-34's first layers (default: imagenet)")
@@ -98,7 +100,7 @@ def make_grid(arguments: argparse.Namespace, protocol: Protocol) -> Grid:
     parameters = tuple(MAGNITUDE) if arguments.param == "all" else (arguments.param,)
     if arguments.values is not None and arguments.param == "all":
         raise ConfigError(f"--values needs one --param ({', '.join(MAGNITUDE)}), got all")
-    for optimizer in split_choices("--optimizer", arguments.optimizer, tuple(OPTIMIZERS)):
+    for optimizer in split_choices("--optimizer", arguments.optimizer, CONSTANT):
         found = {name: grid_of(optimizer, name, arguments.study) for name in MAGNITUDE}
         # A perturbation of an epsilon there is none, but a user's own values of it can be tried.
         if arguments.values is not None and arguments.param in OPTIMIZERS[optimizer].names:

@@ -96,7 +96,7 @@ def test_free_phases_end_in_a_vertical_line(tmp_path):
         assert list(found[1]) == [1]
         assert found[1][1] not in (adam, sgd)  # both end there: the colour of neither
         assert row[0].get_xlim()[0] < 0
-    assert "end of LAWN's free phase" in heading(figure)
+    assert "vertical line: end of the free phase" in heading(figure)
 
 
 def test_flattening_is_drawn_of_traced_runs_and_per_network(tmp_path):
