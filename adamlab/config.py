@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Self
 
-from adamlab.hyperparameters import ABLATIONS, OPTIMIZERS, ConfigError, Hyperparameters, check_names, choose
-from adamlab.protocol import PROTOCOLS, Protocol, set_count
+from adamlab.hyperparameters import ABLATIONS, OPTIMIZERS, ConfigError, Hyperparameters, check_names, choose, set_count
+from adamlab.protocol import PROTOCOLS, Protocol
 
 # Training images on which `trace_every` measures loss flattening. A Hessian-vector product costs a few gradients, and
 # an eigenvalue takes many of them.

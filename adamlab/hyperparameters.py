@@ -6,7 +6,7 @@ Optax's. `training/optimizers.py` maps the one to the other.
 
 import math
 from dataclasses import dataclass, fields, replace
-from numbers import Real
+from numbers import Integral, Real
 from typing import NamedTuple
 
 
@@ -18,6 +18,22 @@ def choose(name: str, value: str, choices: tuple[str, ...]) -> None:
     """Raises ConfigError unless `value` is one of `choices`."""
     if value not in choices:
         raise ConfigError(f"{name} must be one of {', '.join(choices)}, got {value!r}")
+
+
+def set_count(config: object, name: str, low: int) -> None:
+    """Makes a number of a configuration one of Python's, since JSON has none of NumPy's.
+
+    Raises:
+      ConfigError: It is none, below `low`, or more than the int32 that counts steps and seeds on a device.
+    """
+    value = getattr(config, name)
+    if not isinstance(value, Integral):
+        raise ConfigError(f"{name} must be a whole number, got {value!r}")
+    if value < low:
+        raise ConfigError(f"{name} must be at least {low}, got {value}")
+    if int(value) >= 2**31:
+        raise ConfigError(f"{name} must be below 2**31, got {value}")
+    object.__setattr__(config, name, int(value))
 
 
 @dataclass(frozen=True)

@@ -1,26 +1,9 @@
 """How much is trained on what, and how: the papers' protocols, and smaller ones."""
 
 from dataclasses import dataclass, replace
-from numbers import Integral
 from typing import Any, Self
 
-from adamlab.hyperparameters import ConfigError, choose
-
-
-def set_count(config: object, name: str, low: int) -> None:
-    """Makes a number of a configuration one of Python's, since JSON has none of NumPy's.
-
-    Raises:
-      ConfigError: It is none, below `low`, or more than the int32 that counts steps and seeds on a device.
-    """
-    value = getattr(config, name)
-    if not isinstance(value, Integral):
-        raise ConfigError(f"{name} must be a whole number, got {value!r}")
-    if value < low:
-        raise ConfigError(f"{name} must be at least {low}, got {value}")
-    if int(value) >= 2**31:
-        raise ConfigError(f"{name} must be below 2**31, got {value}")
-    object.__setattr__(config, name, int(value))
+from adamlab.hyperparameters import ConfigError, choose, set_count
 
 
 @dataclass(frozen=True)

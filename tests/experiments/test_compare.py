@@ -132,13 +132,17 @@ def test_what_cannot_be_compared_is_refused_in_one_line(run, tmp_path):
     apart = gupta(tmp_path / "apart", seeds=(9,), only=[("adam", False)])[0].folder.parent
     both = "0 (not in OTHER), 1 (not in OTHER), 2 (not in OTHER), 3 (not in OTHER), 4 (not in OTHER), 5 (not in OTHER)"
     long = ", ".join(f"{seed} (finished in BASE, 20 epochs, finished in OTHER, 20 epochs)" for seed in range(6))
+    expected = "expected a seed that both settings have"
     for arguments, message in (
         ((LAPTOP, LAWN), f"{LAPTOP} must hold the seeds of one setting, got "),
         ((ADAM, empty), f"no runs below {empty}: expected folders with a config.json"),
-        ((ADAM, LAWN, "--epoch=21"), f"expected a seed that both settings have trained for 21 epochs, got seeds {long}"),
+        (
+            (ADAM, LAWN, "--epoch=21"),
+            f"expected a seed that both settings have trained for 21 epochs, got seeds {long}",
+        ),
         ((ADAM, LAWN, "--epoch=0"), "--epoch must be at least 1, got 0"),
         ((ADAM, LAWN, "--comparisons=0"), "--comparisons must be at least 1, got 0"),
-        ((ADAM, apart), f"expected a seed that both settings have finished, got seeds {both}, 9 (not in BASE)"),
+        ((ADAM, apart), f"{expected} finished, got seeds {both}, 9 (not in BASE)"),
     ):
         status, output, errors = run(*arguments)
         assert (status, output) == (2, "")
