@@ -5,8 +5,8 @@
   python -m experiments.claims --claim=S3            one claim: its rule, its numbers and the runs behind them
 
 One line per claim (S1-S14 of the sensitivity paper, L1-L8 of the LAWN paper) and study: reproduced, contradicted,
-inconclusive or not run. Trains nothing. adamlab/claims has the rules. Half of them were committed before any run that
-they judge; 17 of the 22 were repaired after: docs/claims.md says which.
+inconclusive or not run. Trains nothing. adamlab/claims has the rules. Half of them were committed before any run of
+what they vary; 17 of the 22 were repaired after: docs/claims.md says which.
 """
 
 import os

@@ -2,7 +2,7 @@
 
 Each claim has a rule: a pure function from a study to the numbers that the claim is about, each with the region in
 which the paper has it. `evidence.verdict` turns them into `reproduced`, `contradicted`, `inconclusive` or `not run`.
-Half of the 22 rules were committed before any run that they judge; 17 were repaired after: docs/claims.md says which.
+Half of the 22 rules were committed before any run of what they vary; 17 were repaired after: docs/claims.md says which.
 """
 
 import inspect
