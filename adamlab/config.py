@@ -37,7 +37,8 @@ class RunConfig:
 
     Raises:
       ConfigError: A value is none of the above, a batch does not divide, the optimizer lacks a hyperparameter that is
-        set, or the phases are longer than the training. Data set and model are refused by what loads and makes them.
+        set or that place of epsilon, a constant learning rate meets a warm-up or an ablation, or the phases leave no
+        step for the decay. Data set and model are refused by what loads and makes them.
     """
 
     dataset: str

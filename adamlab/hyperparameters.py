@@ -45,8 +45,8 @@ class Hyperparameters:
       beta1: Decay rate of the first moment, in [0, 1); SGD's momentum.
       beta2: Decay rate of the second moment, in [0, 1).
       epsilon: Offset of the denominator, >= 0.
-      weight_decay: Factor of the weights, >= 0: added to gradients by adam, sgd and, in the free phase, sgd_lawn;
-        decoupled from them, and multiplied by the learning rate, in adamw and adamp.
+      weight_decay: Factor of the weights, >= 0: added to gradients by adam, sgd and, in the free phase, sgd_lawn and
+        sgd_three_phase; decoupled from them, and multiplied by the learning rate, in adamw and adamp.
       free_epochs: Length of the free phase, >= 0, in epochs: of LAWN and, in a phased schedule, of its learning rate.
       warmup_epochs: Length of the warm-up of a phased schedule, >= 0, in epochs.
 
@@ -110,14 +110,12 @@ class Optimizer(NamedTuple):
 
 
 _ADAM = ("alpha", "beta1", "beta2", "epsilon")
-# "Setting it to just a few epochs works well" (LAWN paper, section 2); one is a few where epochs are few.
+# "simply setting it to just a few epochs works well" (LAWN paper, section 2); one is a few where epochs are few.
 _FREE = 1.0
 OPTIMIZERS = {
     "adam": Optimizer("Adam", (*_ADAM, "weight_decay"), Hyperparameters()),
-    # LAWN's three phases of the learning rate without its constraint: an ablation of ours, to tell the two apart.
-    "adam_three_phase": Optimizer(
-        "Adam, three phases", (*_ADAM, "weight_decay", "free_epochs"), Hyperparameters(free_epochs=_FREE)
-    ),
+    # All of its LAWN variant but the constraint: an ablation of ours, to tell that from the three phases.
+    "adam_three_phase": Optimizer("Adam, three phases", (*_ADAM, "free_epochs"), Hyperparameters(free_epochs=_FREE)),
     "adam_lawn": Optimizer("Adam-LAWN", (*_ADAM, "free_epochs"), Hyperparameters(free_epochs=_FREE)),
     # PyTorch's default decay.
     "adamw": Optimizer("AdamW", (*_ADAM, "weight_decay"), Hyperparameters(weight_decay=1e-2)),
@@ -141,7 +139,7 @@ OPTIMIZERS = {
 }
 
 
-# Of which LAWN variant an ablation has the learning rate, and all other numbers.
+# Of which LAWN variant an ablation has all but the constraint.
 ABLATIONS = {"adam_three_phase": "adam_lawn", "sgd_three_phase": "sgd_lawn"}
 
 

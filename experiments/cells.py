@@ -41,7 +41,7 @@ _PHASES = {"free_epochs": 5.0, "warmup_epochs": 10.0}
 _BASE = {"warmup_epochs": 10.0}
 
 # Where a cell starts from: at batch 256, SGD's at 128, of the protocol `lawn-paper`. What is not named is the
-# optimizer's default: Adam's beta1, beta2 and epsilon, which "we did not tune" (section 3), are the paper's. LAMB's
+# optimizer's default: Adam's beta1, beta2 and epsilon ("We did not tune", section 3), are the paper's. LAMB's
 # epsilon, SGD's momentum, the lengths of the phases, and that SGD-LAWN keeps its weight decay on CIFAR, as section 3.2
 # says of ImageNet, are ours.
 _CIFAR = {

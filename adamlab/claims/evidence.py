@@ -1,8 +1,9 @@
 """From runs to a verdict: a number per seed, its interval, and the region in which a paper has it.
 
-A claim says where numbers lie: a difference above 0, a factor between 0.8 and 1.25. A study repeated with another seed
-gives each number again, so a number has one sample per seed and an interval of Student's t. What a sample compares was
-trained with the same seed: the same initial weights and order of the images, so that differences are those of pairs.
+A claim says where numbers lie: a difference above 0, a distance below a factor of 1.25. A study repeated with another
+seed gives each number again, so a number has one sample per seed and an interval of Student's t. What a sample compares
+was trained with the same seed: the same initial weights and order of the images, so that differences are those of
+pairs.
 
 A number holds if its 95 % interval lies inside the region. It fails if its interval lies outside as a whole; since a
 claim with k numbers has k chances to fail by accident, that interval is the one at 1 - 5 %/k (Bonferroni). Where the

@@ -8,7 +8,7 @@ PADDING = 4
 
 
 def crop_and_flip(key: Array, images: Array, places: Array | None = None, batch_size: int | None = None) -> Array:
-    """Shifts each image by up to 4 pixels along each axis, black coming in, and mirrors every second one.
+    """Shifts each image by up to 4 pixels along each axis, black coming in, and mirrors it with probability 1/2.
 
     That is PyTorch's ``RandomCrop(side, padding=4)`` and ``RandomHorizontalFlip()`` before normalisation: every shift
     is equally likely, every image has its own.

@@ -21,7 +21,7 @@ GAP = 2.0
 
 
 def random_crop(encoded: bytes, size: int, generator: np.random.Generator) -> np.ndarray:
-    """A random part of an image, resized to a square and mirrored every second time.
+    """A random part of an image, resized to a square and mirrored with probability 1/2.
 
     Its area is uniform over `AREA` of the image's, the logarithm of its ratio over that of `RATIO`, its place over all
     places; where ten tries do not fit into the image, it is the centre.

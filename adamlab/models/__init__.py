@@ -32,7 +32,7 @@ def create(name: str, num_classes: int, **options: Any) -> nn.Module:
 
     Returns:
       The Flax module; ``jax.jit(model.init)(key, images)`` is the quickest way to initialise it: it drops the
-      Forward pass.
+      forward pass.
 
     Raises:
       ValueError: If the name is unknown, ``num_classes`` is not positive, or an option has a bad value.

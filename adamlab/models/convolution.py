@@ -1,9 +1,9 @@
 """A convolution that is fast on each backend.
 
 A convolution is bilinear, and there are several ways to compute it. XLA's own is the right one on GPU and TPU. On CPU
-it is up to a hundred times slower than a matrix product for small maps, half as fast as Winograd's with many channels,
-and its kernel gradient is hundreds of times slower inside a loop. :func:`conv2d` picks by platform and static shape;
-nothing outside this file knows. Measurements: ``docs/performance.md``.
+it is far slower than matrix products for small maps, slower than Winograd's with many channels, and its kernel gradient
+is slower by orders of magnitude inside a loop. :func:`conv2d` picks by platform and static shape; nothing outside this
+file knows. Measurements: ``docs/performance.md``.
 """
 
 from functools import partial

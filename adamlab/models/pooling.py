@@ -2,7 +2,7 @@
 
 XLA on CPU computes the gradient of its own pooling one window after the other, and on a GPU as a scatter.
 :func:`max_pool` has the same values and gradients in a form that XLA vectorises: on CPU, and everywhere the gradient of
-windows that do not overlap. The rest is XLA's own on GPU and TPU. Measurements: ``docs/performance.md``.
+2x2 windows side by side. The rest is XLA's own on GPU and TPU. Measurements: ``docs/performance.md``.
 """
 
 from functools import partial, reduce

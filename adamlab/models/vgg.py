@@ -42,9 +42,9 @@ class VGG(nn.Module):
 def vgg19(num_classes: int, *, axis_name: str | None = None, dtype: DTypeLike = jnp.float32) -> VGG:
     """VGG-19 (column E of table 1) with BatchNorm and one linear head: 20.04 M parameters for 10 classes.
 
-    The LAWN paper says "the VGG-19 CNN network with 1 fully connected final layer" and no more; BatchNorm is our
-    reading. Convolutions have no bias: BatchNorm would subtract it. Before the head stands a global average pool,
-    which does nothing to the 1x1 map that a 32x32 image leaves.
+    The LAWN paper (section 3.1) says "VGG-19 CNN network [20] with 1 fully connected final layer" and no more;
+    BatchNorm is our reading. Convolutions have no bias: BatchNorm would subtract it. Before the head stands a global
+    average pool, which does nothing to the 1x1 map that a 32x32 image leaves.
 
     Args:
       num_classes: Number of logits.

@@ -13,7 +13,7 @@ def check_positive(**values: ArrayLike) -> None:
 
 
 def check_learning_rate(learning_rate: ArrayLike | Callable) -> None:
-    """Raises ValueError or TypeError unless it is a schedule, or a finite number >= 0 (or traced).
+    """Raises ValueError unless it is a schedule, or a finite number >= 0 (or traced).
 
     0 is what schedules begin and end with, and `optax.inject_hyperparams` passes on as a number.
     """

@@ -44,7 +44,7 @@ def project_to_tangent(
       `keep_on_sphere` do: their updates pass unchanged.
 
     Raises:
-      ValueError: The mask selects nothing, or `update` gets no `params`.
+      ValueError: A constrained leaf has no `unit_axis`, the mask selects nothing, or `update` gets no `params`.
 
     Example:
       >>> import jax.numpy as jnp
@@ -95,7 +95,7 @@ def keep_on_sphere(mask: Mask | None = None, *, unit_axis: int | None = None) ->
       A transformation whose `update` needs `params`. Leaves whose norm is 0 at the first update stay free.
 
     Raises:
-      ValueError: The mask selects nothing, or `update` gets no `params`.
+      ValueError: A constrained leaf has no `unit_axis`, the mask selects nothing, or `update` gets no `params`.
 
     Example:
       >>> import jax.numpy as jnp, optax

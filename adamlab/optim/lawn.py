@@ -35,9 +35,9 @@ class LawnState(NamedTuple):
 
     Attributes:
       count: Number of updates so far, int32, shape ().
-      radius: The radii of the constrained leaves by path, float32: shape () each, or (1, ..., units, ..., 1) with
-        `unit_axis`. 0 before the first update, in the free phase the norms that the last one found, and fixed from the
-        switch on: 0 for a leaf that had no norm there, which stays free.
+      radius: The radii of the constrained leaves by path, float32 (float64 of leaves that are): shape () each, or
+        (1, ..., units, ..., 1) with `unit_axis`. 0 before the first update, in the free phase the norms that the last
+        one found, and fixed from the switch on: 0 for a leaf that had no norm there, which stays free.
       drift: The largest |norm / radius - 1| which any update so far found among the norms that one had set, float32,
         shape (). Rounding alone makes about 1e-7 for float32 parameters. More shows that something moved them in
         between: most likely a transformation that comes after `lawn`, which must be last.
@@ -82,11 +82,11 @@ def lawn(
     transformation cannot see its place, but it sees the parameters: `LawnState.drift` tells. Wrappers that apply an
     update as it is or not at all may go around it: `MultiSteps`, `apply_if_finite`, `masked`, `partition`, and
     `inject_hyperparams` (with ``static_args=("mask", "unit_axis")``, and ``hyperparam_dtype=jnp.float32`` for
-    parameters of half precision, to which it would round a decay rate of 0.999: to 1).
+    parameters of bfloat16, to which it would round a decay rate of 0.999: to 1).
 
     Args:
       inner: Any Optax optimizer but those with a line search, which would not see the constraint. What takes the
-        gradients of each example, as `optax.contrib.dpsgd` does, comes before ``lawn(...)`` and aggregates them.
+        gradients of each example, as `optax.contrib.differentially_private_aggregate` does, comes before ``lawn(...)``.
       free_steps: Number of free steps, >= 0; the paper's E_free is in epochs, and "just a few" of them. May be a
         traced array: one program serves a grid of them. A fraction of a step counts as a whole one; a number between
         0 and 1 is refused, as a decay rate or a share of the training in the wrong place.
@@ -111,7 +111,8 @@ def lawn(
 
     Raises:
       TypeError: `inner` is no optimizer.
-      ValueError: An argument is out of range, the mask selects nothing, or `update` gets no `params`.
+      ValueError: An argument is out of range, a constrained leaf has no `unit_axis`, the mask selects nothing, or
+        `update` gets no `params`.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax

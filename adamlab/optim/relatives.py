@@ -29,7 +29,7 @@ def fixed_norm(
 
     Raises:
       TypeError: `inner` is no optimizer.
-      ValueError: The mask selects nothing, or `update` gets no `params`.
+      ValueError: A constrained leaf has no `unit_axis`, the mask selects nothing, or `update` gets no `params`.
 
     Example:
       >>> import jax.numpy as jnp, optax

@@ -74,11 +74,13 @@ def sgd_lawn(
     check_non_negative(weight_decay=weight_decay)
     check_steps(free_steps=free_steps)
     free_steps = counted(free_steps)
-    inner = optax.chain(
-        optax.add_decayed_weights(lambda count: weight_decay * jnp.less(count, free_steps)),
-        optax.sgd(learning_rate, momentum, nesterov),
-    )
+    inner = optax.chain(decay_while_free(weight_decay, free_steps), optax.sgd(learning_rate, momentum, nesterov))
     return lawn(keep_dtypes(inner), free_steps=free_steps, mask=mask)
+
+
+def decay_while_free(weight_decay: ArrayLike, free_steps: Steps) -> optax.GradientTransformation:
+    """Weight decay in the gradients of steps 0 to free_steps - 1; arguments as in `sgd_lawn`."""
+    return optax.add_decayed_weights(lambda count: weight_decay * jnp.less(count, free_steps))
 
 
 def lamb_lawn(

@@ -59,6 +59,9 @@ class Checkpoints:
       minutes: How long training goes on without one, and so what a kill costs at most. At an epoch's end the last one
         need not be older than half a minute.
       warn: Told of each checkpoint that cannot be used, by the name of the damaged file.
+
+    Raises:
+      RecordsError: The path holds one of []*?.
     """
 
     def __init__(self, folder: Path, minutes: float = 10.0, warn: Callable[[str], Any] = warnings.warn) -> None:
@@ -74,9 +77,10 @@ class Checkpoints:
         return time.monotonic() - self._saved >= (min(APART, self._seconds) if epoch_ended else self._seconds)
 
     def find(self, config: RunConfig, recorded: int | None = None) -> Position:
-        """Where the newest usable checkpoint stands, the beginning if there is none; those of no use are removed.
+        """Where the newest usable checkpoint stands, the beginning if there is none.
 
-        Also those before it: Orbax reads something of each, and restores none where one is damaged.
+        Every one that is damaged, or after more epochs than are recorded, is removed, older ones, too: Orbax reads
+        something of each, and restores none while one is damaged.
 
         Args:
           config: The run's configuration.

@@ -23,7 +23,8 @@ class Diverged(Exception):
     Args:
       epoch: The epoch, counted from 1, in which it happened.
       step: The step, counted from 1 over the whole run, whose loss was the first not to be finite; where the losses
-        are finite and what the steps made of the parameters and moments is not, the last step before that was noticed.
+        are finite and what the steps made of the parameters and moments is not, the last step before that was noticed,
+        or, where the test loss alone is not, the epoch's last.
     """
 
     def __init__(self, epoch: int, step: int) -> None:

@@ -36,7 +36,8 @@ def train(
     called again, it goes on where it was.
 
     The order of the images depends on the seed and the epoch alone, and a checkpoint falls between two chunks of steps:
-    a resumed run executes the same programs on the same arrays as an uninterrupted one, to the same bits.
+    a resumed run executes the same programs on the same arrays as an uninterrupted one, to the same bits (on a GPU with
+    `--deterministic`).
 
     Args:
       config: What to train.
@@ -44,7 +45,7 @@ def train(
       checkpoints: Where the state is saved when that is due, between epochs or within one, and when the run is
         stopped; and where an interrupted run is resumed from. None for neither.
       report: Called after every chunk of steps with the epoch, the steps done in it, and the chunk's mean loss.
-      stop: Asked after every chunk of steps and every epoch whether to end there.
+      stop: Asked after every chunk of steps and every epoch but the last whether to end there.
       devices: What it is trained on; None for the first one. How many there are changes rounding alone, but for a
         configuration with a `norm_group`, which needs as many again.
 
@@ -55,11 +56,11 @@ def train(
       starts with the first epoch that the checkpoint does not hold.
 
     Raises:
-      Diverged: The training or test loss, a parameter or a moment became infinite or NaN.
+      Diverged: The training or test loss, a parameter, a statistic or a moment became infinite or NaN.
       Interrupted: `stop` said so.
       ConfigError: The data set does not fit the configuration, or a batch the devices.
       DataError: An image cannot be decoded, or, where such are left out, none to evaluate on.
-      RecordsError: A checkpoint is of another configuration or program.
+      RecordsError: A checkpoint is of another configuration or program, or cannot be read.
       WriteError: A checkpoint cannot be written.
     """
     for _, result in train_together([config], dataset, [checkpoints], report, stop, devices):
@@ -78,8 +79,8 @@ def train_together(
 ) -> Iterator[tuple[int, dict[str, Any] | Diverged]]:
     """Trains runs that differ in hyperparameters and seed alone, all in one program, as `train` does one.
 
-    Several are vmapped: rounding is another than one by one. One that diverges is computed to the end with the others,
-    but not recorded.
+    Several are vmapped: rounding is another than one by one. One that diverges is said to, has no records
+    after that, and is computed to the end with the others.
 
     Args:
       configs: What to train.

@@ -10,6 +10,7 @@ from adamlab.config import RunConfig
 from adamlab.hyperparameters import OPTIMIZERS
 from adamlab.optim import adam, adam_lawn, adamp, lamb_lawn, sgd_lawn, three_phase_schedule, two_phase_schedule
 from adamlab.optim.adam import scale_by_adam
+from adamlab.optim.variants import decay_while_free
 from adamlab.training.step import Arrays
 
 
@@ -60,8 +61,10 @@ class Recipe(NamedTuple):
                 return optax.chain(scale_by_adam(b1, b2, **epsilon), decay, optax.scale_by_learning_rate(rate))
             case "adamp":
                 return adamp(rate, b1, b2, h["epsilon"], h["weight_decay"])
-            case "sgd" | "sgd_three_phase":
+            case "sgd":
                 return optax.chain(decay, optax.sgd(rate, b1))
+            case "sgd_three_phase":
+                return optax.chain(decay_while_free(h["weight_decay"], free_steps), optax.sgd(rate, b1))
             case "sgd_lawn":
                 return sgd_lawn(rate, free_steps, b1, weight_decay=h["weight_decay"])
             case "lamb_lawn":

@@ -37,7 +37,7 @@ class Devices:
       spmd: `pmap` or `shard_map`: what wraps a step for several devices.
 
     Raises:
-      ConfigError: There are not so many, or they are not all of a job with several processes.
+      ConfigError: There are not so many, they are not all of a job with several processes, or `spmd` is neither.
     """
 
     count: int = 1

@@ -268,7 +268,7 @@ def test_what_is_varied_within_a_cell_is_said_and_where_its_own_is_from(tmp_path
         ),
         (
             ["--optimizer=adam_lawn", "--weight-decay=1"],
-            "--weight-decay is for adam, adam_three_phase, adamw, ",
+            "--weight-decay is for adam, adamw, adamp, sgd, sgd_three_phase, sgd_lawn, got",
         ),
         (["--free-epochs=-1"], "free_epochs must be a finite number >= 0, got -1.0"),
         (
