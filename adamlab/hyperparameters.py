@@ -114,21 +114,21 @@ _ADAM = ("alpha", "beta1", "beta2", "epsilon")
 _FREE = 1.0
 OPTIMIZERS = {
     "adam": Optimizer("Adam", (*_ADAM, "weight_decay"), Hyperparameters()),
+    "adam_lawn": Optimizer("Adam-LAWN", (*_ADAM, "free_epochs"), Hyperparameters(free_epochs=_FREE)),
     # All of its LAWN variant but the constraint: an ablation of ours, to tell that from the three phases.
     "adam_three_phase": Optimizer("Adam, three phases", (*_ADAM, "free_epochs"), Hyperparameters(free_epochs=_FREE)),
-    "adam_lawn": Optimizer("Adam-LAWN", (*_ADAM, "free_epochs"), Hyperparameters(free_epochs=_FREE)),
     # PyTorch's default decay.
     "adamw": Optimizer("AdamW", (*_ADAM, "weight_decay"), Hyperparameters(weight_decay=1e-2)),
     "adamp": Optimizer("AdamP", (*_ADAM, "weight_decay"), Hyperparameters()),
     # He et al. 2015 (arXiv:1512.03385), section 4.2, on CIFAR-10: 0.1, 0.9 and 1e-4.
     "sgd": Optimizer("SGD", ("alpha", "beta1", "weight_decay"), Hyperparameters(alpha=0.1, weight_decay=1e-4)),
-    "sgd_three_phase": Optimizer(
-        "SGD, three phases",
+    "sgd_lawn": Optimizer(
+        "SGD-LAWN",
         ("alpha", "beta1", "weight_decay", "free_epochs"),
         Hyperparameters(alpha=0.1, weight_decay=1e-4, free_epochs=_FREE),
     ),
-    "sgd_lawn": Optimizer(
-        "SGD-LAWN",
+    "sgd_three_phase": Optimizer(
+        "SGD, three phases",
         ("alpha", "beta1", "weight_decay", "free_epochs"),
         Hyperparameters(alpha=0.1, weight_decay=1e-4, free_epochs=_FREE),
     ),

@@ -91,13 +91,13 @@ _ABLATION = {"linestyle": (0, (1, 1.2)), "linewidth": 1.5, "markerfacecolor": "w
 # markers tell them apart. Hues: Okabe and Ito (2008).
 OPTIMIZER_STYLES: dict[str, dict[str, Any]] = {
     "adam": {"color": "#56a8e0", "marker": "o", **_BASE},
-    "adam_three_phase": {"color": "#2879b5", "marker": "P", **_ABLATION},
     "adam_lawn": {"color": "#00457a", "marker": "o", **_LAWN},
+    "adam_three_phase": {"color": "#2879b5", "marker": "P", **_ABLATION},
     "adamw": {"color": "#00936b", "marker": "D", **_BASE},
     "adamp": {"color": "#c66fa3", "marker": "v", **_BASE},
     "sgd": {"color": "#e69f00", "marker": "s", **_BASE},
-    "sgd_three_phase": {"color": "#cc6a10", "marker": "*", **_ABLATION},
     "sgd_lawn": {"color": "#a33c00", "marker": "s", **_LAWN},
+    "sgd_three_phase": {"color": "#cc6a10", "marker": "*", **_ABLATION},
     "lamb_lawn": {"color": "#5d2f86", "marker": "^", **_LAWN},
 }
 

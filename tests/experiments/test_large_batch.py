@@ -251,7 +251,7 @@ def test_what_is_varied_within_a_cell_is_said_and_where_its_own_is_from(tmp_path
         (["--table=1", "--optimizer=adam"], "give --table or --optimizer, got 1 and adam"),
         (
             ["--optimizer=lars"],
-            "--optimizer must be one of adam, adam_three_phase, adam_lawn, adamw, adamp, sgd, sgd_three_phase, ",
+            "--optimizer must be one of adam, adam_lawn, adam_three_phase, adamw, adamp, sgd, sgd_lawn, ",
         ),
         (
             ["--dataset=imagenet2012", "--data-dir=/nowhere"],
@@ -264,11 +264,11 @@ def test_what_is_varied_within_a_cell_is_said_and_where_its_own_is_from(tmp_path
         (["--batch-size=nan"], "--batch-size must be whole numbers >= 1, got 'nan'"),
         (
             ["--optimizer=adam", "--free-epochs=1"],
-            "--free-epochs is for adam_three_phase, adam_lawn, sgd_thr",
+            "--free-epochs is for adam_lawn, adam_three_phase, sgd_lawn",
         ),
         (
             ["--optimizer=adam_lawn", "--weight-decay=1"],
-            "--weight-decay is for adam, adamw, adamp, sgd, sgd_three_phase, sgd_lawn, got",
+            "--weight-decay is for adam, adamw, adamp, sgd, sgd_lawn, sgd_three_phase, got",
         ),
         (["--free-epochs=-1"], "free_epochs must be a finite number >= 0, got -1.0"),
         (

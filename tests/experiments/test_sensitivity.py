@@ -167,7 +167,7 @@ def test_devices_that_do_not_divide_a_batch_are_left_out_and_said(tmp_path):
             ["--optimizer=adam_lawn", "--param=free_epochs", "--values=3", "--devices=1", *SMALL],
             "free_epochs must be at most the 2 epochs, got 3.0",
         ),
-        (["--optimizer=adamp", "--epsilon-placement=inside"], "inside is for adam, adam_three_phase, adam_"),
+        (["--optimizer=adamp", "--epsilon-placement=inside"], "inside is for adam, adam_lawn, adam_three"),
         (["--vmap=0"], "--vmap must be at least 1, got 0"),
         (["--vmap=2", "--launcher=ray"], "--vmap is for --launcher=local, got --launcher=ray"),
         (["--vmap=2", "--devices=2", *SMALL], "--vmap=2 trains on one device: needs --devices=1, got 2"),
