@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from plots.numbers import Table
 
-DPI = 130
+DPI = 120
 # What the papers say of a figure, by the beginning of its name; of others they say nothing.
 SAID = {
     "figure1-training-loss": ("S2", "S3", "S4", "S5", "S6", "S7", "S8"),
