@@ -119,8 +119,7 @@ def cell(dataset: str, model: str, protocol: Protocol, optimizer: str, batch_siz
       optimizer: A name in `OPTIMIZERS`.
       batch_size: Images per step.
     """
-    if optimizer in ABLATIONS:
-        return cell(dataset, model, protocol, ABLATIONS[optimizer], batch_size)
+    optimizer = ABLATIONS.get(optimizer, optimizer)
     tuned = TUNED.get((protocol.name, dataset, model), {})
     if (optimizer, batch_size) in tuned and sum(_longest(tuned.values()).values()) < protocol.epochs:
         return tuned[optimizer, batch_size]

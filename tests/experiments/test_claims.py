@@ -2,17 +2,15 @@
 
 import math
 import re
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from adamlab import command
 from adamlab.claims import CLAIMS, judge
 from experiments import claims
 from tests.claims.worlds import madan
-from tests.experiments.console import printed
+from tests.experiments.console import ended, printed
 
 ROOT = Path(__file__).parents[2]
 ALPHAS = [("plain20", None, None), *(("plain20", "alpha", value) for value in (1e-5, 1e-4, 1e-2, 1e-1))]
@@ -23,13 +21,9 @@ def run(capsys, monkeypatch):
     """The function `run(*arguments)`: what the command prints."""
 
     def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["claims", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "500")
-        with pytest.raises(SystemExit) as stop:
-            command.run_main(claims.main, "experiments.claims")
-        output = capsys.readouterr()
-        assert (stop.value.code, output.err) == (0, "")
-        return output.out
+        status, output, errors = ended(claims, capsys, monkeypatch, *arguments)
+        assert (status, errors) == (0, "")
+        return output
 
     return call
 

@@ -1,17 +1,17 @@
 """Two settings beside each other, against SciPy's paired t-test, and what cannot be compared."""
 
-import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import scipy.stats
 
-from adamlab import command
 from adamlab.records import read_runs
 from experiments import compare
 from tests.claims.worlds import gupta, write_run
+from tests.experiments.console import ended
 
 ROOT = Path(__file__).parents[2]
 LAPTOP = ROOT / "docs/results/cifar10-lawn-laptop/plain20"
@@ -23,15 +23,7 @@ LAWN = LAPTOP / "adam_lawn,alpha=0.003,free_epochs=2.0,warmup_epochs=2.0"
 def run(capsys, monkeypatch):
     """The function `run(*arguments)`: exit status, what the command prints, and what it complains of."""
 
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["compare", *map(str, arguments)])
-        monkeypatch.setenv("COLUMNS", "500")
-        with pytest.raises(SystemExit) as stop:
-            command.run_main(compare.main, "experiments.compare")
-        output = capsys.readouterr()
-        return stop.value.code, output.out, output.err
-
-    return call
+    return partial(ended, compare, capsys, monkeypatch)
 
 
 def numbers(output):
@@ -105,7 +97,7 @@ def test_held_out_images_are_not_called_test_images(run):
 
 
 def test_a_seed_that_did_not_finish_in_both_is_left_out_and_said(run, tmp_path):
-    runs = gupta(tmp_path, seeds=range(3), batches=(50,) * 2, only=[("adam", False), ("adam_lawn", False)])
+    runs = gupta(tmp_path, seeds=range(3), only=[("adam", False), ("adam_lawn", False)])
     base, other = (
         next(found.folder.parent for found in runs if found.config.optimizer == o) for o in ("adam", "adam_lawn")
     )
