@@ -18,7 +18,8 @@ from adamlab.files import RecordsError, WriteError
 from adamlab.hyperparameters import ConfigError
 
 # How a launcher has a process told that its machine is about to be taken: submitit's is the second, once the first.
-PREEMPTION = (signal.SIGUSR1, signal.SIGUSR2)
+# Windows, where records can be read, has neither.
+PREEMPTION = tuple(getattr(signal, name) for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name))
 # Seconds that a process which has failed gives the others of its job to fail, too.
 FAREWELL = 5.0
 

@@ -91,7 +91,7 @@ class RunConfig:
             raise ConfigError(f"warmup_epochs must be 0 for a constant learning rate, got {warmup}")
         # In whole steps, as training has it; the first comparison keeps infinity from being rounded.
         steps = self.protocol.steps_per_epoch
-        too_long = warmup > epochs or round(free * steps) + round(warmup * steps) >= epochs * steps
+        too_long = warmup > epochs or round(free * steps) + round(warmup * steps) >= self.protocol.total_steps
         if self.protocol.schedule == "phases" and too_long:
             raise ConfigError(
                 f"free_epochs + warmup_epochs must be less than the {epochs} epochs, got {free} + {warmup}"

@@ -54,6 +54,11 @@ class Protocol:
         return self.train_images // self.batch_size
 
     @property
+    def total_steps(self) -> int:
+        """Training steps in all epochs."""
+        return self.epochs * self.steps_per_epoch
+
+    @property
     def shared(self) -> Self:
         """What the runs of a study have in common: all, or where they vary the batch all but that, which is 1 then."""
         return replace(self, batch_size=1) if self.schedule == "phases" else self

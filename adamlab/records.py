@@ -14,7 +14,7 @@ Nothing here knows JAX: figures and tables are made on machines that never train
 """
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,6 +66,11 @@ class Run:
     def ending(self) -> str:
         """`finished`, `diverged` or `unfinished`."""
         return self.outcome["outcome"] if self.outcome else "unfinished"
+
+    @property
+    def without_seed(self) -> RunConfig:
+        """What the seeds of one setting have in common: the configuration without the seed, measured or not."""
+        return replace(self.config, seed=0, trace_every=0)
 
 
 def run_folder(out: Path, config: RunConfig) -> Path:

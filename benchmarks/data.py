@@ -29,6 +29,7 @@ from adamlab.data.augment import crop_and_flip
 from adamlab.data.pixels import random_box
 from adamlab.data.plan import Plan
 from adamlab.data.stream import PIECE, Source, read
+from adamlab.protocol import Protocol
 from benchmarks.timing import at_least, interleave, require_torch, summary, write
 from tests.data import photos
 
@@ -73,19 +74,8 @@ def programs(folder: Path, workers: int, peer: str | None) -> dict[str, Iterator
     """For each program its endless batches of `PIECE` images."""
     dataset: Any = load(photos.NAME, folder, workers=workers)
     batches = dataset.train_size // PIECE * PIECE
-    plan = Plan(
-        dataset,
-        seed=0,
-        size=SIZE,
-        augment=True,
-        train_images=batches,
-        batch_size=PIECE,
-        pieces=1,
-        held_out=False,
-        test_images=1,
-        test_batch=1,
-    )
-    source = Source(plan, epochs=10**5)
+    protocol = Protocol("photographs", batches, test_images=1, batch_size=PIECE, augment=True, image_size=SIZE)
+    source = Source(Plan(dataset, protocol, seed=0, pieces=1, test_batch=1), epochs=10**5)
     found = {"adamlab": (piece for piece in read(source) if len(piece["image"]) == PIECE)}
     if peer == "torch":
         from torch.utils.data import DataLoader

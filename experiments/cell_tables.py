@@ -48,8 +48,8 @@ def print_cells(console: Console, out: Path, configs: Sequence[RunConfig]) -> No
         trained = "ResNet-50, all of ImageNet and 90" if protocol.image_size else "VGG-19, all of CIFAR and 300"
         table.caption, table.caption_justify = f"The paper's numbers are for {trained} epochs.", "left"
     console.print(table)
-    for config in dict.fromkeys((c.optimizer, c.protocol.batch_size, c.hyperparameters) for c in configs):
-        optimizer, batch_size, h = config
+    settings = dict.fromkeys((c.optimizer, c.protocol.batch_size, c.hyperparameters) for c in configs)
+    for optimizer, batch_size, h in settings:
         start = cell(dataset, configs[0].model, protocol, optimizer, batch_size)
         origin = f"{start.origin}: {start.source}" if start.hyperparameters == h else "varied from the cell's own"
         values = ", ".join(f"{name} {getattr(h, name):g}" for name in (*OPTIMIZERS[optimizer].names, "warmup_epochs"))

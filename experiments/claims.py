@@ -41,7 +41,7 @@ def print_table(console: "Console", claims: "tuple[Claim, ...]", judgements: "li
     for claim in claims:
         lines = []
         for judgement in (found for found in judgements if found.claim == claim):
-            holding = sum(number.state() == "holds" for number in judgement.numbers)
+            holding = sum(judgement.state(number) == "holds" for number in judgement.numbers)
             lines += [
                 Text(f"{judgement.verdict}, {holding} of {len(judgement.numbers)} hold", STYLES[judgement.verdict]),
                 Text(f"{judgement.study.name}, {judgement.study.scope}"),
@@ -70,9 +70,8 @@ def print_claim(console: "Console", claim: "Claim", judgements: "list[Judgement]
     for judgement in judgements:
         study, verdict = judgement.study, judgement.verdict
         console.print(f"\n[bold]{escape(study.name)}[/], {escape(study.scope)}: [{STYLES[verdict]}]{verdict}[/]")
-        counted = sum(bool(number.samples) for number in judgement.numbers)
         for number in judgement.numbers:
-            console.print(f"  {number.state(counted)}: {describe(number)}", markup=False)
+            console.print(f"  {judgement.state(number)}: {describe(number)}", markup=False)
             if number.samples:
                 console.print(f"      by seed: {by_seed(number)}", markup=False)
             for setting in dict.fromkeys(run.folder.parent for run in number.runs):

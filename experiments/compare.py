@@ -74,10 +74,8 @@ def read_setting(folder: Path) -> dict[int, Run]:
     Raises:
       RecordsError: There is none, one is damaged, or they are of several settings.
     """
-    from plots.studies import setting
-
     runs = read_runs(folder)
-    settings = {setting(run): run.folder for run in reversed(runs)}
+    settings = {run.without_seed: run.folder for run in reversed(runs)}
     if len(settings) > 1:
         some = " and ".join(str(found) for found in sorted(settings.values())[:2])
         raise RecordsError(f"{folder} must hold the seeds of one setting, got {len(settings)}, as of {some}")
@@ -118,6 +116,9 @@ def pair(base: dict[int, Run], other: dict[int, Run], epoch: int | None) -> tupl
 def rows(pairs: Sequence[Pair], epoch: int | None) -> tuple[list[Row], list[str]]:
     """Every number of the records that all runs have, as `plots.style.METRICS` names them, and the names of the others.
 
+    Then the lowest loss and the highest accuracy of any epoch: where a loss rises late, they show how much of a
+    difference is that. They flatter both sides, being chosen on the images that they are of.
+
     Args:
       pairs: From `pair`.
       epoch: As there.
@@ -137,6 +138,11 @@ def rows(pairs: Sequence[Pair], epoch: int | None) -> tuple[list[Row], list[str]
             found.append(Row(f"{title}, {metric.unit}" if metric.unit else title, base, other))
         elif any(name in record for both in pairs for run in both for record in run.epochs):
             left_out.append(title)
+    for name, which, best in (("test_loss", "lowest", min), ("test_accuracy", "highest", max)):
+        metric = METRICS[name]
+        numbers = [[best(record[name] for record in run.epochs[:epoch]) for run in both] for both in pairs]
+        base, other = metric.factor * np.array(numbers, np.float64).T
+        found.append(Row(f"{which} {metric.label.replace('test', kind)}, {metric.unit}", base, other))
     return found, left_out
 
 

@@ -99,7 +99,7 @@ class Display:
     def running(self, configs: Sequence[RunConfig]) -> Iterator[None]:
         """The display of a grid, from its first run to its last."""
         self._runs, self._number, self._skipped, self._held = len(configs), 0, 0, 0
-        self._total = sum(_steps(config) for config in configs)
+        self._total = sum(config.protocol.total_steps for config in configs)
         with self._progress:
             self._task = self._progress.add_task("", total=self._total, status="")
             yield
@@ -111,13 +111,13 @@ class Display:
     def skip(self, config: RunConfig) -> None:
         """A run was finished before."""
         self._number, self._skipped = self._number + 1, self._skipped + 1
-        self._drop(_steps(config))
+        self._drop(config.protocol.total_steps)
 
     def held(self, config: RunConfig, message: str) -> None:
         """Another process is working on a run: it is left out."""
         self._number, self._held = self._number + 1, self._held + 1
         self.console.print(f"run {self._number} of {self._runs}: {escape(message)}")
-        self._drop(_steps(config))
+        self._drop(config.protocol.total_steps)
 
     def warn(self, message: str) -> None:
         """Something is not as it was left, and is not used."""
@@ -153,7 +153,7 @@ class Display:
         name = self._names.pop(config)
         if outcome["outcome"] == "diverged":
             self.console.print(f"{name}: {_divergence(outcome)}")
-        self._drop(_steps(config) - self._done)
+        self._drop(config.protocol.total_steps - self._done)
 
     def ended(self, run: Run) -> None:
         """A run has ended elsewhere."""
@@ -163,12 +163,12 @@ class Display:
             self.console.print(f"{name}: {_divergence(run.outcome or {})}{where}")
         else:
             self.console.print(f"{name}: {_epoch(run.epochs[-1], run.config)}{where}")
-        self._progress.advance(self._task, _steps(run.config))
+        self._progress.advance(self._task, run.config.protocol.total_steps)
 
     def failed(self, config: RunConfig, error: str) -> None:
         """A run could not be trained elsewhere."""
         self.console.print(f"{self._next_name(config)}: failed: {escape(error)}")
-        self._drop(_steps(config))
+        self._drop(config.protocol.total_steps)
 
     def _next_name(self, config: RunConfig) -> str:
         self._number += 1
@@ -183,10 +183,6 @@ class Display:
         """Takes steps that will not be trained out of the total, so that the time left stays an honest estimate."""
         self._total -= steps
         self._progress.update(self._task, total=self._total)
-
-
-def _steps(config: RunConfig) -> int:
-    return config.protocol.epochs * config.protocol.steps_per_epoch
 
 
 def _epoch(record: dict[str, Any], config: RunConfig) -> str:

@@ -80,10 +80,8 @@ def run_grid(
         follow(folders, dataset, execution.checkpoint_minutes, devices)
         return
     origin = describe(dataset, devices) | ({"vmap": execution.vmap} if execution.vmap > 1 else {})
-    numbers = {config: number for number, config in enumerate(folders)}
     with display.running(configs):
-        for group in _groups(folders, execution.vmap):
-            number = numbers[next(iter(group))]
+        for number, group in enumerate(_groups(folders, execution.vmap)):  # by which the job's other processes know it
             run_together(group, dataset, origin, display, execution.checkpoint_minutes, devices, number)
     announce(END)
 

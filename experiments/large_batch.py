@@ -116,8 +116,8 @@ def choose_model(scale: str, protocol: Protocol) -> str:
 
 def variants(arguments: argparse.Namespace, optimizer: str, own: Hyperparameters) -> list[Hyperparameters]:
     """The settings of a cell: its own, with the lengths and factors that were asked for; or the grid to tune it on."""
-    factors = TUNING_FACTORS if arguments.tune else (1.0,)
-    grid = {"alpha": [float(f"{own.alpha * factor:.3g}") for factor in factors]}
+    tuned = [float(f"{own.alpha * factor:.3g}") for factor in TUNING_FACTORS]
+    grid = {"alpha": tuned if arguments.tune else [own.alpha]}
     for name in ("free_epochs", "warmup_epochs", "weight_decay"):
         asked = getattr(arguments, name)
         if asked is not None and name in (*OPTIMIZERS[optimizer].names, "warmup_epochs"):

@@ -14,8 +14,8 @@ from adamlab.claims.measures import accuracy
 from adamlab.files import RecordsError
 from adamlab.hyperparameters import OPTIMIZERS
 from adamlab.records import Run
-from plots.indices import COLUMNS, METRICS, Curve, curves, index_rows, learned, left_out
-from plots.studies import find_studies
+from plots.indices import COLUMNS, LOSSES, Curve, curves, index_rows, learned, left_out
+from plots.studies import find_studies, optimizers_of
 
 
 def print_report(console: Console, results: Path) -> None:
@@ -24,8 +24,8 @@ def print_report(console: Console, results: Path) -> None:
     Raises:
       RecordsError: There is no run of such a study, or a run is damaged.
     """
-    found = find_studies(results)
-    studies = {study: runs for study, runs in found.items() if runs[0].config.protocol.schedule == "constant"}
+    below = find_studies(results)
+    studies = {study: runs for study, runs in below.items() if runs[0].config.protocol.schedule == "constant"}
     if not studies:
         raise RecordsError(f"no sensitivity study below {results}: what is there is of experiments.large_batch")
     for study, runs in studies.items():
@@ -33,8 +33,8 @@ def print_report(console: Console, results: Path) -> None:
             f"[bold]{escape(str(study if study.name else results.name))}[/]: losses of the last epoch, in nats"
         )
         models = sorted({run.config.model for run in runs})
-        for optimizer in (name for name in OPTIMIZERS if any(run.config.optimizer == name for run in runs)):
-            for metric in METRICS:
+        for optimizer in optimizers_of(runs):
+            for metric in LOSSES:
                 for model in models:
                     if found := learned(curves(runs, model, optimizer, metric)):
                         console.print(make_table(model, optimizer, metric, found))
@@ -45,7 +45,7 @@ def print_report(console: Console, results: Path) -> None:
 
 def make_table(model: str, optimizer: str, metric: str, found: dict[str, Curve]) -> Table:
     """One row per hyperparameter, the one that matters most first."""
-    title = f"{model}, {OPTIMIZERS[optimizer].title}, {METRICS[metric]}"
+    title = f"{model}, {OPTIMIZERS[optimizer].title}, {LOSSES[metric]}"
     table = Table(title=title, title_justify="left", title_style="bold")
     for name in COLUMNS:
         # On a narrow screen or in a pipe an interval takes several lines; cut short, it would be another number.

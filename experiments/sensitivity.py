@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from adamlab.command import Parser, run_main
-from adamlab.config import RunConfig
+from adamlab.config import VARIANTS, RunConfig
 from adamlab.data import Dataset
 from adamlab.hyperparameters import ABLATIONS, MAGNITUDE, OPTIMIZERS, ConfigError, grid_of, varied
 from adamlab.protocol import Protocol
@@ -71,8 +71,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--optimizer", default="adam", help=f"separated by commas: {', '.join(CONSTANT)} (default: adam)")
     add("--model", default="plain20,resnet34", help=f"separated by commas: {', '.join(MODELS)} (default: %(default)s)")
     add("--batch-size", type=int, metavar="N", help="images per step")
-    add("--stem", choices=("imagenet", "cifar"), help="ResNet-34's first layers (default: imagenet)")
-    add("--downsample", choices=("last", "first"), help="plain20's strided layer of each set (default: last)")
+    add("--stem", choices=VARIANTS["stem"], help="ResNet-34's first layers (default: imagenet)")
+    add("--downsample", choices=VARIANTS["downsample"], help="plain20's strided layer of each set (default: last)")
     add(
         "--epsilon-placement",
         choices=("outside", "inside"),

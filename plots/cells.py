@@ -9,7 +9,6 @@ from adamlab.claims.lawn import best
 from adamlab.config import RunConfig
 from adamlab.hyperparameters import OPTIMIZERS
 from adamlab.records import Run
-from plots.studies import setting
 
 
 class Cell(NamedTuple):
@@ -60,7 +59,7 @@ def select(runs: Sequence[Run], configs: Collection[RunConfig] | None = None) ->
     wanted = None if configs is None else set(configs)
     for run in runs:
         if (wanted is None or run.config in wanted) and (run.epochs or run.outcome):
-            settings[cell_of(run)][setting(run)].append(run)
+            settings[cell_of(run)][run.without_seed].append(run)
     cells = {cell: max(settings[cell].values(), key=quality) for cell in sorted(settings, key=rank)}
     return cells, any(len(candidates) > 1 for candidates in settings.values())
 
@@ -81,7 +80,7 @@ def select_free_epochs(runs: Sequence[Run]) -> tuple[dict[Cell, dict[float, list
     for run in runs:
         if OPTIMIZERS[run.config.optimizer].has_free_phase and (run.epochs or run.outcome):
             hyperparameters = run.config.hyperparameters
-            others = replace(setting(run), hyperparameters=replace(hyperparameters, free_epochs=0.0))
+            others = replace(run.without_seed, hyperparameters=replace(hyperparameters, free_epochs=0.0))
             groups[cell_of(run)][others][hyperparameters.free_epochs].append(run)
     cells, several = {}, False
     for cell in sorted(groups, key=rank):

@@ -3,6 +3,7 @@
 Source: Gupta et al., "Adam vs. SGD: Closing the generalization gap on image classification", figure 1, section 3.1.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ from adamlab.hyperparameters import OPTIMIZERS
 from adamlab.records import Run
 from plots import style
 from plots.cells import Cell, final, select_free_epochs
-from plots.studies import heading
+from plots.studies import heading, optimizers_of
 
 BEST = "best of several settings on these images"
 DODGE = 6.0  # points between two lines at the same x: their error bars stand side by side
@@ -42,7 +43,7 @@ def compose_batch_size(cells: Mapping[Cell, Sequence[Run]], several: bool) -> Fi
     models = list(dict.fromkeys(cell.model for cell in cells))
     grid = figure.add_gridspec(1, len(models))
     row = style.new_row(figure, [grid[0, column] for column in range(len(models))], "test_accuracy")
-    optimizers = [name for name in OPTIMIZERS if any(cell.optimizer == name for cell in cells)]
+    optimizers = optimizers_of(shown)
     for axes, model in zip(row, models, strict=True):
         for place, name in enumerate(optimizers):
             line = {float(cell.batch_size): runs for cell, runs in cells.items() if cell[:2] == (model, name)}
@@ -53,8 +54,8 @@ def compose_batch_size(cells: Mapping[Cell, Sequence[Run]], several: bool) -> Fi
     finish(row[0], "test_accuracy", {cell.batch_size for cell in cells}, shown)
     entries = []
     for name in optimizers:
-        endings = diverged(run for run in shown if run.config.optimizer == name)
-        entries.append((OPTIMIZERS[name].title + endings, style.OPTIMIZER_STYLES[name]))
+        ended = diverged(run for run in shown if run.config.optimizer == name)
+        entries.append((OPTIMIZERS[name].title + ended, style.OPTIMIZER_STYLES[name]))
     style.place_legend(figure, row[0], entries, "optimizer", 2.8)
     return figure
 
@@ -90,8 +91,8 @@ def compose_free_epochs(runs: Sequence[Run]) -> Figure | None:
             finish(row[-1], metric, {value for line in lines.values() for value in line}, shown)
             row[-1].set_title(model)
             row[-1].set_xlabel("free phase $E_{free}$ (epochs)")
-        endings = {label: diverged(run for seeds in line.values() for run in seeds) for label, line in lines.items()}
-        entries = [(label + endings[label], looks[label]) for label in looks]
+        ended = {label: diverged(run for seeds in line.values() for run in seeds) for label, line in lines.items()}
+        entries = [(label + ended[label], looks[label]) for label in looks]
         style.place_legend(figure, row[0], entries, "optimizer, batch size", 2.8)
     return figure
 
@@ -170,9 +171,11 @@ def diverged(runs: Iterable[Run]) -> str:
 
 def reading(runs: Sequence[Run]) -> list[str]:
     """How to read the points, for the heading."""
-    outcomes = [run.ending for run in runs]
     notes = ["mean of seeds, bars: smallest to largest"] if len({run.config.seed for run in runs}) > 1 else []
-    for ending, note in (("diverged", r"$\times$: diverged, not in the mean"), ("unfinished", "unfinished, left out")):
-        count = outcomes.count(ending)
-        notes += [f"{note} ({count} of {len(runs)} runs)"] if count else []
-    return notes
+    return notes + endings(runs, diverged=r"$\times$: diverged, not in the mean", unfinished="unfinished, left out")
+
+
+def endings(runs: Sequence[Run], **notes: str) -> list[str]:
+    """For each ending that some runs have its note, with how many they are."""
+    outcomes = Counter(run.ending for run in runs)
+    return [f"{note} ({outcomes[ending]} of {len(runs)} runs)" for ending, note in notes.items() if outcomes[ending]]

@@ -18,7 +18,8 @@ from adamlab.records import Run
 from plots import style
 from plots.cells import Cell
 from plots.curves import over_seeds
-from plots.studies import heading
+from plots.final import BEST, endings
+from plots.studies import heading, optimizers_of
 
 # From cause to effect: keys of `style.METRICS`. The first is recorded at every epoch, the others at traced ones.
 ROWS = ("train_loss", "gradient_norm", "logit_norm", "weight_norm", "angular_step", "hessian_eigenvalue")
@@ -95,7 +96,7 @@ def compose_one(cells: Mapping[Cell, Sequence[Run]], several: bool) -> Figure:
         style.finish_numbers(row[0])
     for axes, batch_size in zip(figure.axes, batch_sizes, strict=False):  # the first row's
         axes.set_title(f"batch size {batch_size:,}")
-    optimizers = [name for name in OPTIMIZERS if any(cell.optimizer == name for cell in cells)]
+    optimizers = optimizers_of(shown)
     entries = [(OPTIMIZERS[name].title, style.OPTIMIZER_STYLES[name]) for name in optimizers]
     style.place_legend(figure, figure.axes[0], entries, "optimizer", 2.8)
     figure.align_ylabels()
@@ -104,16 +105,13 @@ def compose_one(cells: Mapping[Cell, Sequence[Run]], several: bool) -> Figure:
 
 def reading(runs: Sequence[Run], several: bool) -> list[str]:
     """How to read the lines, for the heading: what they are, where phases end, what is left out."""
-    outcomes = [run.ending for run in runs]
     probed = min(PROBE, *(run.config.protocol.train_images for run in runs))
     notes = [f"all but the training loss measured on the first {probed} training images"]
-    notes += ["each line: best of several settings on these images"] if several else []
+    notes += [f"each line: {BEST}"] if several else []
     notes += ["line: mean of seeds, band: smallest to largest"] if len({run.config.seed for run in runs}) > 1 else []
     lawn = any(OPTIMIZERS[run.config.optimizer].has_free_phase for run in runs)
     notes += ["vertical line: end of the free phase"] if lawn else []
-    for ending, note in (("diverged", r"$\times$: diverged later"), ("unfinished", "unfinished")):
-        count = outcomes.count(ending)
-        notes += [f"{note} ({count} of {len(runs)} runs)"] if count else []
+    notes += endings(runs, diverged=r"$\times$: diverged later", unfinished="unfinished")
     return notes + left_out(runs)
 
 

@@ -26,7 +26,7 @@ from adamlab.hyperparameters import MAGNITUDE, OPTIMIZERS
 from adamlab.records import Run
 from plots.panels import select
 
-METRICS = {"train_loss": "training loss", "test_loss": "test loss"}
+LOSSES = {"train_loss": "training loss", "test_loss": "test loss"}
 
 
 class Curve(NamedTuple):
@@ -91,7 +91,7 @@ def learned(found: dict[str, Curve]) -> dict[str, Curve]:
     return {name: curve for name, curve in found.items() if curve.losses.min() < guess(curve.runs[0])}
 
 
-def left_out(runs: list[Run], model: str, optimizer: str, metrics: Iterable[str] = tuple(METRICS)) -> list[str]:
+def left_out(runs: list[Run], model: str, optimizer: str, metrics: Iterable[str] = tuple(LOSSES)) -> list[str]:
     """What has no index although it was varied, and why: an index of some of its values would be of something else."""
     told = []
     for parameter in MAGNITUDE:
@@ -107,7 +107,7 @@ def left_out(runs: list[Run], model: str, optimizer: str, metrics: Iterable[str]
         found = curves(runs, model, optimizer, metric)
         kept = learned(found)
         guesses = [name for name in found if name not in kept]
-        told += [f"the {METRICS[metric]} by {name}, of which no value is better than a guess" for name in guesses]
+        told += [f"the {LOSSES[metric]} by {name}, of which no value is better than a guess" for name in guesses]
     return [f"{model}, {OPTIMIZERS[optimizer].title}: without {' and '.join(told)}"] if told else []
 
 

@@ -11,9 +11,9 @@ from adamlab.hyperparameters import MAGNITUDE, OPTIMIZERS
 from adamlab.records import Run
 from plots.cells import cell_of, final, rank
 from plots.final import evaluated
-from plots.indices import COLUMNS, METRICS, curves, index_rows, intervals, learned, left_out
+from plots.indices import COLUMNS, LOSSES, curves, index_rows, intervals, learned, left_out
 from plots.panels import group, select
-from plots.studies import setting, span
+from plots.studies import optimizers_of, span
 from plots.style import format_value
 
 
@@ -36,15 +36,11 @@ def tables(runs: list[Run]) -> list[Table]:
     if runs[0].config.protocol.schedule == "phases":
         return [accuracies(runs)]
     models = sorted({run.config.model for run in runs})
-    found = [(model, name) for model in models for name in OPTIMIZERS if _has(runs, model, name)]
+    found = [(model, name) for model in models for name in optimizers_of(runs)]
     last = [last_epoch(runs, model, name, study) for model, name in found for study in ("magnitude", "perturbation")]
     return [table for table in last if table.rows] + [
-        table for model, name in found for metric in METRICS if (table := indices(runs, model, name, metric)).rows
+        table for model, name in found for metric in LOSSES if (table := indices(runs, model, name, metric)).rows
     ]
-
-
-def _has(runs: list[Run], model: str, optimizer: str) -> bool:
-    return any((run.config.model, run.config.optimizer) == (model, optimizer) for run in runs)
 
 
 def what_was_run(runs: list[Run]) -> Table:
@@ -54,7 +50,7 @@ def what_was_run(runs: list[Run]) -> Table:
         groups[run.config.model, OPTIMIZERS[run.config.optimizer].title].append(run)
     rows = []
     for (model, optimizer), found in groups.items():
-        protocols, settings = [run.config.protocol for run in found], Counter(setting(run) for run in found)
+        protocols, settings = [run.config.protocol for run in found], Counter(run.without_seed for run in found)
         endings = Counter(run.ending for run in found)
         rows.append(
             [
@@ -99,7 +95,7 @@ def last_epoch(runs: list[Run], model: str, optimizer: str, study: str) -> Table
 def indices(runs: list[Run], model: str, optimizer: str, metric: str) -> Table:
     """A row per hyperparameter: its sensitivity indices with intervals."""
     found = learned(curves(runs, model, optimizer, metric))
-    what = f"{model}, {OPTIMIZERS[optimizer].title}, {METRICS[metric]}"
+    what = f"{model}, {OPTIMIZERS[optimizer].title}, {LOSSES[metric]}"
     said = intervals(found.values())
     caption = f"{what}: sensitivity indices, of losses in nats"
     caption += f", with {said}; range / noise: 95 % jackknife intervals" if said else ""
@@ -115,7 +111,7 @@ def accuracies(runs: list[Run]) -> Table:
 
     settings: dict[RunConfig, list[Run]] = defaultdict(list)
     for run in sorted(runs, key=place):
-        settings[setting(run)].append(run)
+        settings[run.without_seed].append(run)
     rows = []
     for config, seeds in settings.items():
         batch_size, h = config.protocol.batch_size, config.hyperparameters

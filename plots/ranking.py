@@ -6,9 +6,9 @@ from matplotlib.figure import Figure
 from adamlab.hyperparameters import OPTIMIZERS
 from adamlab.records import Run
 from plots import style
-from plots.indices import METRICS, Curve, curves, intervals, learned, left_out
+from plots.indices import LOSSES, Curve, curves, intervals, learned, left_out
 from plots.panels import SYMBOLS, own_scales
-from plots.studies import heading
+from plots.studies import heading, optimizers_of
 
 
 def compose_ranking(runs: list[Run]) -> Figure | None:
@@ -21,10 +21,10 @@ def compose_ranking(runs: list[Run]) -> Figure | None:
       The figure; None unless two hyperparameters were varied.
     """
     models = sorted({run.config.model for run in runs})
-    studied = [name for name in OPTIMIZERS if any(run.config.optimizer == name for run in runs)]
+    studied = optimizers_of(runs)
     found = {
         (metric, model, name): learned(curves(runs, model, name, metric))
-        for metric in METRICS
+        for metric in LOSSES
         for model in models
         for name in studied
     }
@@ -38,13 +38,13 @@ def compose_ranking(runs: list[Run]) -> Figure | None:
     notes += ["losses above a guess's, and diverged runs, count as a guess"]
     notes += [f"bars: {said}; chance alone puts a cost above 0"] if (said := intervals(drawn)) else []
     notes += ["points: of the mean curve"] if any(len(curve.seeds) > 1 for curve in drawn) else []
-    notes += own_scales("train_loss", len(METRICS), len(models))
+    notes += own_scales("train_loss", len(LOSSES), len(models))
     notes += ["without a bar: one seed, no interval"] if any(len(curve.seeds) == 1 for curve in drawn) else []
     notes += [line for model in models for name in studied for line in left_out(runs, model, name)]
     title = "What a random value costs, by hyperparameter: expected excess loss"
-    figure = style.new_figure(heading(title, list(shown.values()), notes), len(METRICS))
-    grid = figure.add_gridspec(len(METRICS), len(models))
-    for row, (metric, label) in enumerate(METRICS.items()):
+    figure = style.new_figure(heading(title, list(shown.values()), notes), len(LOSSES))
+    grid = figure.add_gridspec(len(LOSSES), len(models))
+    for row, (metric, label) in enumerate(LOSSES.items()):
         for column, model in enumerate(models):
             axes = figure.add_subplot(grid[row, column])
             axes.set_title(f"{model}, {label}")

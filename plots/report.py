@@ -68,8 +68,8 @@ class Picture(NamedTuple):
     claims: list[tuple[Claim, str, str]]
 
 
-class Study(NamedTuple):
-    """A section of the page."""
+class Section(NamedTuple):
+    """What the page has of a study."""
 
     name: str
     what: "Table"
@@ -85,7 +85,7 @@ def compose(runs: list[Run]) -> "dict[str, Figure]":
 
     if runs[0].config.protocol.evaluate_on != "test":
         return {}
-    return (large_batch.compose if runs[0].config.protocol.schedule == "phases" else sensitivity.compose_all)(runs)
+    return large_batch.compose(runs) | sensitivity.compose_all(runs)  # one of them has none
 
 
 def make_picture(name: str, figure: "Figure", judgements: list[Judgement]) -> Picture:
@@ -124,8 +124,8 @@ def plain(text: str) -> str:
     return re.sub(r"\$(.*?)\$", lambda found: WORDS.get(found[1], found[1].strip("\\")), text).replace("\n", " ")
 
 
-def make_study(name: str, runs: list[Run], judgements: list[Judgement]) -> Study:
-    """One study's section."""
+def make_section(name: str, runs: list[Run], judgements: list[Judgement]) -> Section:
+    """One study's."""
     from matplotlib import rc_context
 
     from plots import numbers, style
@@ -137,8 +137,9 @@ def make_study(name: str, runs: list[Run], judgements: list[Judgement]) -> Study
         notes.append("The paper did not train on this data set: no claim is judged by it.")
     if runs[0].config.protocol.evaluate_on != "test":
         notes.append("Tuning, evaluated on held-out training images: no test image was seen, no claim is judged by it.")
-    told = [table for table in numbers.tables(runs) if table.rows]
-    return Study(name, numbers.what_was_run(runs), pictures, told, numbers.provenance(runs), " ".join(notes))
+    return Section(
+        name, numbers.what_was_run(runs), pictures, numbers.tables(runs), numbers.provenance(runs), " ".join(notes)
+    )
 
 
 def render(studies: dict[str, list[Run]]) -> str:
@@ -164,11 +165,10 @@ def render(studies: dict[str, list[Run]]) -> str:
         papers=PAPERS,
         reduced=not any(j.study.is_papers for found in judged.values() for j in found),
         counts={verdict: counts[verdict] for verdict in ("reproduced", "contradicted", "inconclusive", "not run")},
-        studies=[make_study(name, runs, judged[name]) for name, runs in studies.items()],
+        studies=[make_section(name, runs, judged[name]) for name, runs in studies.items()],
         describe=describe,
         decisive=decisive,
         by_seed=by_seed,
-        state=lambda number, judgement: number.state(sum(bool(n.samples) for n in judgement.numbers)),
         folders=lambda number: list(dict.fromkeys(run.folder.as_posix() for run in number.runs)),
     )
 

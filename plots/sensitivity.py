@@ -22,7 +22,7 @@ from adamlab.files import RecordsError
 from adamlab.hyperparameters import MAGNITUDE, OPTIMIZERS
 from adamlab.records import Run
 from plots.panels import SYMBOLS, group, lawn_notes, own_scales, select
-from plots.studies import draw_studies, heading, setting
+from plots.studies import draw_studies, heading, optimizers_of
 
 # matplotlib is imported where it is needed: --help does not wait for it.
 if TYPE_CHECKING:
@@ -83,10 +83,9 @@ def compose_all(runs: list[Run]) -> "dict[str, Figure]":
 
     if runs[0].config.protocol.schedule != "constant":
         return {}  # a study of batch sizes, which these figures would take for one
-    studied = [name for name in OPTIMIZERS if any(run.config.optimizer == name for run in runs)]
     figures = {
         kind.name + ("" if optimizer == "adam" else f"-{optimizer}"): compose(runs, kind, optimizer)
-        for optimizer in studied
+        for optimizer in optimizers_of(runs)
         for kind in KINDS
     }
     figures |= {"figure-ranking": compose_ranking(runs)}
@@ -111,7 +110,7 @@ def _draw_row(figure: "Figure", panels: "dict[SubplotSpec, list[Run]]", paramete
         curves.draw(axes, group(panel, parameter), metric, styles)
     curves.finish_row(row, metric)
     # Beside lines with a band, one of a single seed would pass for one whose seeds agree.
-    banded = max(Counter(map(setting, together)).values()) > 1
+    banded = max(Counter(run.without_seed for run in together).values()) > 1
     labels = {value: _legend_label(value, seeds, parameter, banded) for value, seeds in values.items()}
     models = {run.config.model for run in together}
     for value, seeds in values.items():
@@ -156,14 +155,14 @@ def _heading(runs: list[Run], kind: Kind, scales: list[str]) -> list[tuple[str, 
     change = "varies" if kind.study == "magnitude" else "is perturbed"
     optimizer = OPTIMIZERS[runs[0].config.optimizer].title
     title = f"{metric.label.capitalize()} when one of {optimizer}'s hyperparameters {change}"
-    return heading(title, runs, notes, {"cifar10": "CIFAR-10"})
+    return heading(title, runs, notes)
 
 
 def _averaged(runs: list[Run]) -> str:
     """What a point of a line is the mean of: where a setting's seeds stop one by one, of fewer and fewer."""
     lengths = defaultdict(set)
     for run in runs:
-        lengths[setting(run)].add(len(run.epochs))
+        lengths[run.without_seed].add(len(run.epochs))
     return "the seeds that got so far" if any(len(each) > 1 for each in lengths.values()) else "seeds"
 
 

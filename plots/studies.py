@@ -4,21 +4,23 @@ import os
 import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adamlab.claims.published import set_name
-from adamlab.config import RunConfig
 from adamlab.files import RecordsError, WriteError, make_folder
+from adamlab.hyperparameters import OPTIMIZERS
 from adamlab.records import Run, read_runs
 
 # matplotlib is imported where it is needed: --help does not wait for it.
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-# Of the papers. The sensitivity paper has CIFAR-10 alone.
-DATASETS = {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet2012": "ImageNet"}
+# Of the papers, by the schedule of their studies.
+DATASETS = {
+    "constant": {"cifar10": "CIFAR-10"},
+    "phases": {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet2012": "ImageNet"},
+}
 # Choices which change what is trained, in the words of a heading. The papers' own go without saying.
 WORDING = {
     ("stem", "cifar"): "CIFAR stem",
@@ -91,27 +93,28 @@ def draw_studies(results: Path, out: Path | None, compose: "Callable[[list[Run]]
     return paths
 
 
-def setting(run: Run) -> RunConfig:
-    """What the seeds of one setting have in common: the configuration without the seed, measured or not."""
-    return replace(run.config, seed=0, trace_every=0)
+def optimizers_of(runs: Iterable[Run]) -> list[str]:
+    """Those that runs were trained with, in the order of `OPTIMIZERS`."""
+    found = {run.config.optimizer for run in runs}
+    return [name for name in OPTIMIZERS if name in found]
 
 
-def heading(
-    title: str, runs: Sequence[Run], notes: Iterable[str], datasets: Mapping[str, str] = DATASETS
-) -> list[tuple[str, dict[str, Any]]]:
+def heading(title: str, runs: Sequence[Run], notes: Iterable[str]) -> list[tuple[str, dict[str, Any]]]:
     """The lines above the panels, with their properties: what is shown, on what it was trained, how to read it.
+
+    A data set that is not the paper's gets a warning.
 
     Args:
       title: The first line.
       runs: What is shown, all of one study.
       notes: How to read it; the choices of `WORDING` are added.
-      datasets: Those of the paper, by their names here. Another one gets a warning.
     """
     from plots import style
 
     config, protocols = runs[0].config, {run.config.protocol for run in runs}
     held_out = " held-out training" if config.protocol.evaluate_on == "validation" else " test"
-    seeds = Counter(setting(run) for run in runs).values()
+    seeds = Counter(run.without_seed for run in runs).values()
+    datasets = DATASETS[config.protocol.schedule]
     known = datasets.get(set_name(config.dataset))
     name = known or f"{config.dataset}, NOT {' or '.join(datasets.values())}"
     trained = (

@@ -52,6 +52,10 @@ class Judgement(NamedTuple):
         """`reproduced`, `contradicted`, `inconclusive` or `not run`."""
         return verdict(self.numbers)
 
+    def state(self, number: Number) -> str:
+        """What one of its numbers does: `holds`, `fails`, or is `open` or `missing`."""
+        return number.state(sum(bool(other.samples) for other in self.numbers))
+
 
 CLAIMS = (
     Claim(

@@ -35,7 +35,7 @@ def settings(study: Study, optimizer: str, batch_size: int) -> dict[RunConfig, S
     found: dict[RunConfig, Seeds] = defaultdict(dict)
     for run in study.runs:
         if (run.config.optimizer, run.config.protocol.batch_size) == (optimizer, batch_size):
-            found[replace(run.config, seed=0, trace_every=0)][run.config.seed] = run
+            found[run.without_seed][run.config.seed] = run
     return found
 
 

@@ -32,9 +32,8 @@ def by_seed(number: Number) -> str:
 
 def decisive(judgement: Judgement) -> Number:
     """The number that decides a verdict: one that fails, or else is open or missing, or else holds by the least."""
-    counted = sum(bool(number.samples) for number in judgement.numbers)
     order = ("fails", "open", "missing", "holds")
-    return min(judgement.numbers, key=lambda number: (order.index(number.state(counted)), _slack(number)))
+    return min(judgement.numbers, key=lambda number: (order.index(judgement.state(number)), _slack(number)))
 
 
 def _slack(number: Number) -> float:

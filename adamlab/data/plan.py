@@ -5,8 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from adamlab.data.dataset import StreamDataset
+from adamlab.data.dataset import Records, StreamDataset
 from adamlab.data.order import epoch_order
+from adamlab.protocol import Protocol
 
 
 class Plan(NamedTuple):
@@ -16,46 +17,41 @@ class Plan(NamedTuple):
 
     Args:
       dataset: The data set.
+      protocol: How many to train and evaluate on, of which size, in which batches.
       seed: Decides order, crops and flips.
-      size: Side of the images, in pixels.
-      augment: Whether training images are cropped and flipped at random; else they are cut as for evaluation.
-      train_images: The first ones of the training split, to train on.
-      batch_size: Images of a step.
       pieces: Into how many pieces a batch is cut.
-      held_out: Whether to evaluate on the last training images in place of test images.
-      test_images: How many to evaluate on.
       test_batch: Images of one process in a batch to evaluate.
       process: This process' number.
       processes: How many there are.
     """
 
     dataset: StreamDataset
+    protocol: Protocol
     seed: int
-    size: int
-    augment: bool
-    train_images: int
-    batch_size: int
     pieces: int
-    held_out: bool
-    test_images: int
     test_batch: int
     process: int = 0
     processes: int = 1
 
     @property
-    def steps(self) -> int:
-        """Training steps in an epoch."""
-        return self.train_images // self.batch_size
+    def size(self) -> int:
+        """Side of the images, in pixels."""
+        return self.protocol.image_size or 0  # a feed refuses a protocol that names none
 
     @property
     def share(self) -> int:
         """Images of a step that are this process'."""
-        return self.batch_size // self.processes
+        return self.protocol.batch_size // self.processes
+
+    @property
+    def evaluated_split(self) -> Records:
+        """The split that holds the images to evaluate on."""
+        return self.dataset.train if self.protocol.evaluate_on == "validation" else self.dataset.test
 
     @property
     def test_batches(self) -> int:
         """Batches to evaluate, the last one filled up."""
-        return -(-self.test_images // (self.test_batch * self.processes))
+        return -(-self.protocol.test_images // (self.test_batch * self.processes))
 
     def order(self, epoch: int) -> np.ndarray:
         """The process' share of the images of each step, int32 (steps, share), as places in the training split."""
@@ -63,13 +59,15 @@ class Plan(NamedTuple):
 
     def evaluated(self, batch: int) -> np.ndarray:
         """The process' share of a batch to evaluate, as places in its split; what fills the last one up has -1."""
-        split_size = self.dataset.train_size if self.held_out else self.test_images
+        count = self.protocol.test_images
+        before = self.dataset.train_size - count if self.protocol.evaluate_on == "validation" else 0
         first = (batch * self.processes + self.process) * self.test_batch
         places = np.arange(first, first + self.test_batch)
-        return np.where(places < self.test_images, places + split_size - self.test_images, -1)
+        return np.where(places < count, before + places, -1)
 
 
 @lru_cache(maxsize=2)
 def _order(plan: Plan, epoch: int) -> np.ndarray:
-    order = epoch_order(plan.seed, epoch, plan.train_images, plan.steps, plan.batch_size)
-    return order.reshape(plan.steps, plan.pieces, plan.processes, -1)[:, :, plan.process].reshape(plan.steps, -1)
+    protocol, steps = plan.protocol, plan.protocol.steps_per_epoch
+    order = epoch_order(plan.seed, epoch, protocol.train_images, steps, protocol.batch_size)
+    return order.reshape(steps, plan.pieces, plan.processes, -1)[:, :, plan.process].reshape(steps, -1)

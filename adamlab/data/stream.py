@@ -56,7 +56,7 @@ class Source:
         """The piece at which a step of an epoch begins, both counted from 0; after the last step, the evaluation."""
         plan = self.plan
         per_step, per_batch = plan.share // self.train_piece, plan.test_batch // self.test_piece
-        return epoch * (plan.steps * per_step + plan.test_batches * per_batch) + step * per_step
+        return epoch * (plan.protocol.steps_per_epoch * per_step + plan.test_batches * per_batch) + step * per_step
 
     def __len__(self) -> int:
         return self.position(self.epochs, 0) - self.start
@@ -65,15 +65,14 @@ class Source:
         """A piece: `image`, uint8 (n, size, size, 3), `label`, int32 (n,), `mask`, bool (n,), and `skipped`, names."""
         plan = self.plan
         epoch, place = divmod(self.start + index, self.position(1, 0))
-        test = place - self.position(0, plan.steps)
+        test = place - self.position(0, plan.protocol.steps_per_epoch)
         if test < 0:
             step, first = divmod(place * self.train_piece, plan.share)
             places = plan.order(epoch + 1)[step, first : first + self.train_piece]
-            return self._read(plan.dataset.train, places, epoch + 1 if plan.augment else None, substitute=True)
+            return self._read(plan.dataset.train, places, epoch + 1 if plan.protocol.augment else None, substitute=True)
         batch, first = divmod(test * self.test_piece, plan.test_batch)
         places = plan.evaluated(batch)[first : first + self.test_piece]
-        records = plan.dataset.train if plan.held_out else plan.dataset.test
-        return self._read(records, places, None, substitute=False)
+        return self._read(plan.evaluated_split, places, None, substitute=False)
 
     def first_training_images(self, count: int) -> dict[str, Any]:
         """Some images of the training split, cut as for evaluation: always the same."""
@@ -84,7 +83,7 @@ class Source:
 
         For one that cannot be decoded the next one that can stands in, or it is masked, so that no other counts twice.
         """
-        plan, size = self.plan, self.plan.size
+        plan, size, images = self.plan, self.plan.size, self.plan.protocol.train_images
         piece = {
             "image": np.zeros((len(places), size, size, 3), np.uint8),
             "label": np.zeros(len(places), np.int32),
@@ -94,7 +93,7 @@ class Source:
         for row in np.flatnonzero(piece["mask"]):
             candidates = [places[row]]
             if substitute:
-                candidates = ((places[row] + ahead) % plan.train_images for ahead in range(plan.train_images))
+                candidates = ((places[row] + ahead) % images for ahead in range(images))
             for place in map(int, candidates):
                 record = self._fetch(records, place)
                 try:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from adamlab import models
-from adamlab.config import RunConfig, check_division
+from adamlab.config import VARIANTS, RunConfig, check_division
 from adamlab.data.augment import crop_and_flip
 from adamlab.hyperparameters import ConfigError
 from adamlab.training.optimizers import Recipe
@@ -51,8 +51,7 @@ def build_program(
     if config.norm_group not in (None, piece // devices.count):
         needed = f"norm_group {config.norm_group} of {piece} images needs {piece // config.norm_group} devices"
         raise ConfigError(f"{needed}, got {devices.count}")
-    options = {"stem": config.stem, "downsample": config.downsample}
-    options = {name: value for name, value in options.items() if value is not None}
+    options = {name: value for name in VARIANTS if (value := getattr(config, name)) is not None}
     return _build(
         models.create(config.model, num_classes, dtype=DTYPES[config.precision], **options),
         Recipe(config.optimizer, config.protocol.schedule, config.epsilon_placement),

@@ -133,7 +133,7 @@ class Checkpoints:
             what = f"{name} is {saved.get(name)} there, {expected.get(name)} here"
             raise RecordsError(f"{path} is of another version of this program ({what}); delete {self.folder}")
         try:
-            return position, self._open().restore(int(path.name), args=ocp.args.StandardRestore(abstract_state))
+            return position, self._open().restore(number, args=ocp.args.StandardRestore(abstract_state))
         except MemoryError:
             raise
         except Exception as error:  # the files are what was saved, and what is here is too: another Orbax, perhaps
@@ -148,10 +148,11 @@ class Checkpoints:
         """
         import orbax.checkpoint as ocp
 
-        path = self.folder / str(_number(config, position))
+        number = _number(config, position)
+        path = self.folder / str(number)
         try:
             self.folder.mkdir(exist_ok=True)  # not its parents: where somebody deleted them, they stay away
-            self._open().save(int(path.name), args=ocp.args.StandardSave(state))
+            self._open().save(number, args=ocp.args.StandardSave(state))
             if jax.process_index() == 0:
                 content = {"schema": SCHEMA, "config": config.to_dict(), **position._asdict()}
                 content |= {"leaves": _leaves(state), "files": _digests(path)}

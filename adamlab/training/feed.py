@@ -28,6 +28,7 @@ from adamlab.training.step import Arrays
 
 # A chunk of steps is one call of the compiled program: long enough to hide the call, short enough to watch the loss
 # and to notice an interrupt. An accelerator's step of a small net takes a millisecond, and so does a chunk's end.
+# A chunk has the largest divisor of an epoch's steps up to these, so that one program fits all.
 MAX_CHUNK = 25
 ACCELERATOR_CHUNK = 250
 # So many bytes of images at most make a chunk of several steps: ImageNet's at batch 256 has 6 of them.
@@ -101,7 +102,7 @@ class ArrayFeed:
           done: How many of its steps are left out, at its beginning: whole chunks.
         """
         protocol, steps = self._protocol, self._protocol.steps_per_epoch
-        size = chunk_size(steps, ACCELERATOR_CHUNK if accelerator() else None)
+        size = largest_divisor(steps, ACCELERATOR_CHUNK if accelerator() else MAX_CHUNK)
         orders = [epoch_order(seed, epoch, protocol.train_images, steps, protocol.batch_size) for seed in self._seeds]
         seeds = [augmentation_seeds(seed, epoch, steps) for seed in self._seeds]
         for first in range(done, steps, size):
@@ -126,31 +127,26 @@ class StreamFeed:
 
     def __init__(self, dataset: StreamDataset, config: RunConfig, devices: Devices) -> None:
         protocol, processes = config.protocol, jax.process_count()
-        size, rows = protocol.image_size or 0, devices.count // processes
+        rows = devices.count // processes
         test_batch = min(EVALUATION_BATCH // 2, -(-protocol.test_images // processes))
         self._plan = Plan(
             dataset=dataset,
+            protocol=protocol,
             seed=config.seed,
-            size=size,
-            augment=protocol.augment,
-            train_images=protocol.train_images,
-            batch_size=protocol.batch_size,
             pieces=protocol.batch_size // config.piece,
-            held_out=protocol.evaluate_on == "validation",
-            test_images=protocol.test_images,
             test_batch=-(-test_batch // rows) * rows,
             process=jax.process_index(),
             processes=processes,
         )
         self._devices, self._epoch = devices, 1
-        self.image_shape = (size, size, 3)
+        self.image_shape = (self._plan.size, self._plan.size, 3)
         self._source = Source(self._plan, protocol.epochs)
         self._position, self._pieces, self._named = -1, iter(()), set()
 
     @property
     def probe(self) -> Arrays:
         """The first training images, always the same."""
-        images = self._source.first_training_images(min(PROBE, self._plan.train_images))
+        images = self._source.first_training_images(min(PROBE, self._plan.protocol.train_images))
         return self._devices.replicate({name: images[name] for name in ("image", "label")})
 
     def chunks(self, epoch: int, done: int = 0) -> Iterator[Chunk]:
@@ -165,12 +161,13 @@ class StreamFeed:
           RecordsError: `done` is no whole number of chunks.
         """
         plan, self._epoch = self._plan, epoch
+        steps = plan.protocol.steps_per_epoch
         # By the whole batch: a run is continued at a whole chunk, perhaps by another number of processes.
-        step_bytes = plan.batch_size * int(np.prod(self.image_shape))
-        size = chunk_size(plan.steps, min(MAX_CHUNK, MAX_CHUNK_BYTES // step_bytes))
+        step_bytes = plan.protocol.batch_size * int(np.prod(self.image_shape))
+        size = largest_divisor(steps, max(1, min(MAX_CHUNK, MAX_CHUNK_BYTES // step_bytes)))
         if done % size:  # the last chunk would end in the images to evaluate on
             raise RecordsError(f"a checkpoint must end a chunk of {size} steps, got {done}: of a version with others")
-        seeds = augmentation_seeds(plan.seed, epoch, plan.steps)
+        seeds = augmentation_seeds(plan.seed, epoch, steps)
 
         def make(first: int) -> Chunk:
             position = self._source.position(epoch - 1, first)
@@ -178,11 +175,11 @@ class StreamFeed:
             batches = {name: images[name] for name in ("image", "label")}
             return Chunk(self._devices.split(batches, plan.pieces, own=True), None, seeds[first : first + size])
 
-        yield from _ahead(make, range(done, plan.steps, size))
+        yield from _ahead(make, range(done, steps, size))
 
     def evaluation(self) -> Iterator[Arrays]:
         """The images to evaluate on, as arrays (batches, batch, ...) with a `mask` that tells what is real."""
-        start = self._source.position(self._epoch - 1, self._plan.steps)
+        start = self._source.position(self._epoch - 1, self._plan.protocol.steps_per_epoch)
         per_batch = self._plan.test_batch // self._source.test_piece
 
         def make(batch: int) -> Arrays:
@@ -225,12 +222,3 @@ def _ahead(make: Callable[[int], Any], numbers: range) -> Iterator[Any]:
             yield coming.result()
     finally:
         thread.shutdown(cancel_futures=True)
-
-
-def chunk_size(steps: int, limit: int | None = None) -> int:
-    """Steps per call: the largest divisor of an epoch's steps up to `MAX_CHUNK` or a limit: one program fits all.
-
-    >>> chunk_size(500), chunk_size(14), chunk_size(391), chunk_size(29), chunk_size(500, 250)
-    (25, 14, 23, 1, 250)
-    """
-    return largest_divisor(steps, max(1, MAX_CHUNK if limit is None else limit))

@@ -25,7 +25,7 @@ def traced(config: RunConfig) -> Arrays:
     lengths = {
         "free_steps": round(h.free_epochs * steps),
         "warmup_steps": round(h.warmup_epochs * steps),
-        "total_steps": config.protocol.epochs * steps,
+        "total_steps": config.protocol.total_steps,
     }
     return {name: jnp.float32(value) for name, value in (values | lengths).items()}
 

@@ -2,23 +2,27 @@
 
 import hashlib
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 from adamlab.data.plan import Plan
+from adamlab.protocol import Protocol
 
 SIZE = 32
+PROTOCOL = Protocol("photographs", train_images=64, test_images=13, batch_size=16, image_size=SIZE)
 
 
 def plan(dataset, **others):
-    numbers = {"train_images": 64, "batch_size": 16, "pieces": 1, "held_out": False, "test_images": 13, "test_batch": 8}
-    return Plan(dataset, **({"seed": 0, "size": SIZE, "augment": False} | numbers | others))
+    """A plan of small photographs; entries of `PROTOCOL` and of the plan may be others."""
+    protocol = replace(PROTOCOL, **{name: others.pop(name) for name in PROTOCOL.__dict__ if name in others})
+    return Plan(dataset, protocol, **({"seed": 0, "pieces": 1, "test_batch": 8} | others))
 
 
 def epochs(source):
     """The pieces of each epoch, as (training, evaluation)."""
-    per_epoch, steps = source.position(1, 0), source.position(0, source.plan.steps)
+    per_epoch, steps = source.position(1, 0), source.position(0, source.plan.protocol.steps_per_epoch)
     pieces = [source[index] for index in range(len(source))]
     split = [pieces[first : first + per_epoch] for first in range(0, len(pieces), per_epoch)]
     return [(epoch[:steps], epoch[steps:]) for epoch in split]

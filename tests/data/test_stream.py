@@ -100,7 +100,7 @@ def test_no_two_crops_of_an_epoch_are_drawn_alike(dataset, monkeypatch):
 
 
 def test_images_held_out_for_tuning_are_the_last_training_images(dataset, snapshots):
-    ((training, evaluation),) = epochs(Source(plan(dataset, train_images=48, held_out=True), 1))
+    ((training, evaluation),) = epochs(Source(plan(dataset, train_images=48, evaluate_on="validation"), 1))
     centres = [center_crop(encoded, SIZE) for encoded, _ in stored(dataset, snapshots, "train")]
     assert hashes(joined(training)) == hashes(centres[:48])
     np.testing.assert_array_equal(joined(evaluation)[:13], centres[-13:])
@@ -139,11 +139,10 @@ def test_workers_leave_ctrl_c_and_sigterm_to_their_parent(dataset):
 FOLLOWING = """
 import multiprocessing, sys, time
 from adamlab.data import load
-from adamlab.data.plan import Plan
 from adamlab.data.stream import Source, read
+from tests.data.streams import plan
 if __name__ == "__main__":
-    plan = Plan(load("snapshots", sys.argv[1], workers=2), 0, 32, False, 64, 16, 1, False, 13, 8)
-    pieces = read(Source(plan, 10**6))
+    pieces = read(Source(plan(load("snapshots", sys.argv[1], workers=2)), 10**6))
     next(pieces), next(pieces)
     print(*(child.pid for child in multiprocessing.active_children()), flush=True)
     time.sleep(600)
@@ -177,10 +176,9 @@ def test_tensorflow_is_not_imported(snapshots):
 import sys
 import adamlab.data
 assert "grain" not in sys.modules and "tensorflow_datasets" not in sys.modules
-from adamlab.data.plan import Plan
 from adamlab.data.stream import Source, read
-plan = Plan(adamlab.data.load("snapshots", {str(snapshots)!r}, workers=0), 0, 32, False, 64, 16, 1, False, 13, 8)
-next(read(Source(plan, 1)))
+from tests.data.streams import plan
+next(read(Source(plan(adamlab.data.load("snapshots", {str(snapshots)!r}, workers=0)), 1)))
 assert "tensorflow" not in sys.modules and "torch" not in sys.modules
 """
     subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)

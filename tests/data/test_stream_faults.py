@@ -79,7 +79,7 @@ def test_no_image_that_is_held_out_stands_in(tmp_path):
     order, broken = stored(dataset, tmp_path, "train"), {train[f"photo_5_{n}.jpg"][0] for n in (7, 8)}
     last = next(place for place, (encoded, _) in enumerate(order) if encoded in broken)
     numbers = {"train_images": last + 1, "batch_size": last + 1, "test_images": 31 - last, "test_batch": 31 - last}
-    ((training, evaluation),) = epochs(Source(plan(dataset, held_out=True, **numbers), 1))
+    ((training, evaluation),) = epochs(Source(plan(dataset, evaluate_on="validation", **numbers), 1))
     good = [center_crop(encoded, SIZE) for encoded, _ in order[:last]]
     assert hashes(joined(training)) == hashes([*good, good[0]])
     assert not hashes(joined(training)) & hashes(joined(evaluation)[joined(evaluation, "mask")])

@@ -5,7 +5,8 @@ import sys
 import pytest
 
 from adamlab import command
-from tests.experiments.processes import TINY, finish
+from tests.experiments.processes import LONGER, TINY, finish
+from tests.faults.study import recorded
 
 
 @pytest.fixture
@@ -25,6 +26,21 @@ def refusal(capsys, monkeypatch, tmp_path):
         return error
 
     return refuse
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory):
+    """The results folder of the two settings of `LONGER` with the small net, uninterrupted."""
+    out = tmp_path_factory.mktemp("finished")
+    status, _, errors = finish([*LONGER, f"--out={out}"], small=True)
+    assert status == 0, errors
+    return out
+
+
+@pytest.fixture(scope="session")
+def longer(finished):
+    """What they record."""
+    return recorded(finished)
 
 
 @pytest.fixture(scope="session")

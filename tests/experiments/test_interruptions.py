@@ -1,6 +1,7 @@
 """A study that is killed, stopped or shared, as real processes: continued, it is the uninterrupted one."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,25 +13,10 @@ from adamlab import recording, records
 from adamlab.command import Terminated, postponed, run_main
 from adamlab.files import hold
 from tests.experiments import processes
-from tests.experiments.processes import EPOCHS, LONGER, wait_for_lines
+from tests.experiments.processes import LONGER, wait_for_lines
 from tests.faults.study import recorded
 
 start, finish = partial(processes.start, small=True), partial(processes.finish, small=True)
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory):
-    """The results folder of the two settings, uninterrupted."""
-    out = tmp_path_factory.mktemp("finished")
-    status, _, errors = finish([*LONGER, f"--out={out}"])
-    assert status == 0, errors
-    return out
-
-
-@pytest.fixture(scope="module")
-def longer(finished):
-    """What the two settings record, uninterrupted."""
-    return recorded(finished)
 
 
 @pytest.fixture
@@ -45,13 +31,14 @@ def test_a_run_that_another_process_is_at_is_left_to_it(longer, tmp_path):
     """This process holds one of two; nobody ever trains one twice."""
     theirs = tmp_path / "digits-smoke" / "plain20" / "default" / "seed=0"
     theirs.mkdir(parents=True)
+    shorter = [*LONGER, "--epochs=5", f"--out={tmp_path}"]
     with hold(theirs):
-        status, output, errors = finish([*LONGER, f"--out={tmp_path}"])
+        status, output, errors = finish(shorter)
     assert status == 0, errors
     assert f"is being worked on by process {os.getpid()} on " in output
     assert "1 of 2 runs are left to other processes" in output
-    finish([*LONGER, f"--out={tmp_path}"])
-    assert recorded(tmp_path) == longer
+    finish(shorter)
+    assert recorded(tmp_path) == {name: [*lines[:5], lines[-1]] for name, lines in longer.items()}
     assert list(tmp_path.rglob("lock")) == []
 
 
@@ -187,9 +174,9 @@ def test_a_launchers_preemption_waits_for_the_end_of_a_block():
     assert handled == [signal.SIGUSR2]
 
 
-def test_a_finished_run_leaves_nothing_behind_and_is_not_trained_again(finished):
+def test_a_finished_run_leaves_nothing_behind_and_is_not_trained_again(finished, tmp_path):
     """A kill between a run's outcome and its clearing up left a lock and a checkpoint; another process is at one."""
-    out = finished
+    out = shutil.copytree(finished, tmp_path / "out")
     assert [*out.rglob("lock"), *out.rglob("checkpoint")] == []
     before = {path: path.read_bytes() for path in out.rglob("*") if path.suffix in {".json", ".jsonl"}}
     killed, busy = sorted(path.parent for path in out.rglob("metrics.jsonl"))
@@ -207,9 +194,10 @@ def test_a_finished_run_leaves_nothing_behind_and_is_not_trained_again(finished)
 
 def test_runs_trained_together_and_killed_are_those_trained_alone(longer, tmp_path):
     """Two groups of two runs. The kill leaves the second group unfinished, its runs at most an epoch apart."""
-    arguments = [*LONGER, "--values=1e-4,1e-1,1e-3,1e-2", "--vmap=2", f"--out={tmp_path}"]
+    epochs = 30
+    arguments = [*LONGER, f"--epochs={epochs}", "--values=1e-4,1e-1,1e-3,1e-2", "--vmap=2", f"--out={tmp_path}"]
     process = start(arguments)
-    wait_for_lines(tmp_path, 2 * (EPOCHS + 1) + 4, process)  # the epochs and the outcome of each of the first two
+    wait_for_lines(tmp_path, 2 * (epochs + 1) + 4, process)  # the epochs and the outcome of each of the first two
     process.kill()
     process.communicate()
     status, output, errors = finish(arguments)
@@ -218,9 +206,9 @@ def test_runs_trained_together_and_killed_are_those_trained_alone(longer, tmp_pa
     assert [*tmp_path.rglob("lock"), *tmp_path.rglob("checkpoint")] == []
     together = recorded(tmp_path)
     assert len(together) == 4
-    assert all(lines[-1]["outcome"] == "finished" and len(lines) == EPOCHS + 1 for lines in together.values())
+    assert all(lines[-1]["outcome"] == "finished" and len(lines) == epochs + 1 for lines in together.values())
     for name, alone in longer.items():
-        epochs = 3 if "alpha=0.01" in name else 25  # at so large an alpha rounding soon parts the runs
-        for mine, other in zip(together[name][:epochs], alone[:epochs], strict=True):
+        alike = 3 if "alpha=0.01" in name else 25  # at so large an alpha rounding soon parts the runs
+        for mine, other in zip(together[name][:alike], alone[:alike], strict=True):
             assert mine["train_loss"] == pytest.approx(other["train_loss"], rel=5e-3)
     assert all(run.provenance["vmap"] == 2 for run in records.read_runs(tmp_path))

@@ -47,15 +47,6 @@ def send(signals, out, process, epochs=3):
 
 
 @pytest.fixture(scope="module")
-def longer(tmp_path_factory):
-    """What the two settings record, uninterrupted."""
-    out = tmp_path_factory.mktemp("longer")
-    status, _, errors = processes.finish([*LONGER, f"--out={out}"], small=True)
-    assert status == 0, errors
-    return recorded(out)
-
-
-@pytest.fixture(scope="module")
 def two_nodes(tmp_path_factory):
     """The process of a Ray cluster of two nodes, started outside of the checkout, and the cluster's address."""
     if not find_spec("ray"):

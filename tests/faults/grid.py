@@ -54,7 +54,7 @@ class Watched(Display):
 
 
 def train(out: Path, hand: Hand = lambda run, epoch, step: None, minutes: float = 0) -> str:
-    """Trains what is not trained yet, with a checkpoint after every step, and returns what a person would see."""
+    """Trains what is not trained yet, by default with a checkpoint after every step; what a person would see."""
     display = Watched(hand)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(models.MODELS, "small", NET)

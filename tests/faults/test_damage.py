@@ -133,7 +133,7 @@ def test_what_is_damaged_is_kept_aside_for_a_person_and_read_by_no_program(stopp
     path.write_text(damaged)
     with pytest.raises(records.RecordsError, match=r"metrics.jsonl is damaged \(line 2: its checksum is another\)"):
         records.load(out)
-    said = grid.train(out)
+    said = grid.train(out, minutes=10)
     assert f"{path} is damaged (line 2: its checksum is another): 1 lines of it are used" in said
     assert path.with_name("metrics.jsonl.damaged").read_text() == damaged
     assert study.recorded(out) == whole

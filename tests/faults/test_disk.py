@@ -54,7 +54,7 @@ def test_a_checkpoint_that_does_not_fit_leaves_those_before_it(whole, tmp_path):
     error = refused(tmp_path, (1, 2, 2), "limit", "100000")
     assert "/checkpoint/7 (File too large); the checkpoint before it is kept" in error
     assert stands(tmp_path) == (1, 1)
-    said = grid.train(tmp_path)
+    said = grid.train(tmp_path, minutes=10)
     assert "continued after step 1 of epoch 2" in said
     assert study.recorded(tmp_path) == whole
 
@@ -74,7 +74,7 @@ def test_a_record_that_does_not_fit_is_written_by_the_next_start(whole, tmp_path
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     assert f"{path.parent}: File too large" in error
     assert path.stat().st_size == size[0] + 20
-    said = grid.train(tmp_path)
+    said = grid.train(tmp_path, minutes=10)
     assert "metrics.jsonl is damaged (line 2 was not written to its end): 1 lines of it are used" in said
     assert study.recorded(tmp_path) == whole
     assert study.leftovers(tmp_path) == []
@@ -104,7 +104,7 @@ def test_a_full_disk(whole, disk):
     assert "/checkpoint/8 (No space left on device)" in error
     assert stands(folder / "out") == (1, 2)
     (folder / "filler").unlink()
-    grid.train(folder / "out")
+    grid.train(folder / "out", minutes=10)
     assert study.recorded(folder / "out") == whole
 
 
@@ -117,7 +117,7 @@ def test_a_disk_that_is_full_at_the_start(whole, disk, capsys):
     assert f"{grid.folder(folder / 'out', 1)}: No space left on device" in refused_here(folder / "out", capsys)
     assert stands(folder / "out") == (1, 2)
     (folder / "filler").unlink()
-    grid.train(folder / "out")
+    grid.train(folder / "out", minutes=10)
     assert study.recorded(folder / "out") == whole
 
 
@@ -129,7 +129,7 @@ def test_a_disk_that_has_become_read_only(whole, disk, capsys):
     assert "Read-only file system" in refused_here(folder / "another", capsys)
     assert stands(folder / "out") == (1, 2)
     assert mount("remount", "rw") == 0
-    grid.train(folder / "out")
+    grid.train(folder / "out", minutes=10)
     assert study.recorded(folder / "out") == whole
 
 
@@ -138,7 +138,7 @@ def test_a_folder_that_is_deleted_before_a_checkpoint(whole, tmp_path):
     out = tmp_path / "out"
     assert str(out) in refused(out, (1, 2, 2), "rm", "-r", str(out))
     assert not out.exists()
-    grid.train(out)
+    grid.train(out, minutes=10)
     assert study.recorded(out) == whole
 
 

@@ -1,6 +1,6 @@
 """The nets: parameter counts, shapes, dtypes, options and errors. The comparison with PyTorch: test_torch.py."""
 
-from functools import partial
+from functools import cache, partial
 from itertools import pairwise
 
 import jax
@@ -24,6 +24,7 @@ SMALL = {  # each architecture at a size that compiles in a second or two
 }
 
 
+@cache  # Flax traces a net of 50 layers anew for every test
 def shapes(model, image=(32, 32, 3)):
     """Variables as shapes, without computing anything."""
     images = jax.ShapeDtypeStruct((2, *image), jnp.float32)

@@ -20,7 +20,7 @@ from adamlab.training.feed import make_feed
 from adamlab.training.optimizers import Recipe, traced
 from adamlab.training.parallel import Devices
 from adamlab.training.step import Normalisation
-from tests.training.runs import CONFIG, PROTOCOL, SMALL, program_and_state
+from tests.training.runs import CONFIG, PROTOCOL, program_and_state
 
 
 @pytest.fixture
@@ -136,13 +136,13 @@ def test_hyperparameters_change_neither_initial_weights_nor_order(digits):
 
 
 def test_each_seed_has_initial_weights_of_its_own(digits):
-    (_, one), (_, other) = (program_and_state(digits, replace(SMALL, seed=seed)) for seed in (0, 1))
+    (_, one), (_, other) = (program_and_state(digits, replace(CONFIG, seed=seed)) for seed in (0, 1))
     assert (one.params["first"]["kernel"] != other.params["first"]["kernel"]).all()
 
 
 def test_a_configuration_cuts_its_batches(digits):
     """Four devices of which each normalises its own images see what microbatches of as many see."""
-    config = replace(SMALL, protocol=replace(PROTOCOL, batch_size=40, epochs=1))
+    config = replace(CONFIG, protocol=replace(PROTOCOL, batch_size=40, epochs=1))
     [whole], [cut] = (list(train(replace(config, microbatch=size), digits)) for size in (None, 10))
     [local] = train(replace(config, norm_group=10), digits, devices=Devices(4))
     assert local["train_loss"] == pytest.approx(cut["train_loss"], abs=1e-5)

@@ -9,13 +9,13 @@ from adamlab.config import RunConfig
 from adamlab.protocol import PROTOCOLS
 from adamlab.training import Interrupted, checkpoint, loop, train
 from adamlab.training.checkpoint import Checkpoints, Position
-from tests.training.runs import SMALL, program_and_state
+from tests.training.runs import CONFIG, program_and_state
 
 
 @pytest.fixture
 def clock(digits, monkeypatch):
     """Of which a chunk of steps takes 2 seconds, and evaluating 5."""
-    program, _ = program_and_state(digits, SMALL)
+    program, _ = program_and_state(digits)
     clock = SimpleNamespace(now=1000.0)
 
     def taking(seconds, function):
@@ -33,7 +33,7 @@ def clock(digits, monkeypatch):
 
 def test_a_record_has_the_seconds_of_training_and_evaluation_and_the_images_of_training(digits, clock, one_step_chunks):
     """200 images in four chunks."""
-    for record in train(SMALL, digits):
+    for record in train(CONFIG, digits):
         assert record["seconds"] == 4 * 2 + 5
         assert record["images_per_second"] == 200 / (4 * 2)
 
@@ -41,9 +41,9 @@ def test_a_record_has_the_seconds_of_training_and_evaluation_and_the_images_of_t
 def test_an_epoch_that_was_continued_has_the_seconds_before_the_interruption(digits, clock, one_step_chunks, tmp_path):
     checkpoints = Checkpoints(tmp_path / "checkpoint")
     with pytest.raises(Interrupted):
-        list(train(SMALL, digits, checkpoints, stop=lambda: clock.now >= 1000 + 2 * 2))
+        list(train(CONFIG, digits, checkpoints, stop=lambda: clock.now >= 1000 + 2 * 2))
     clock.now += 3600  # until somebody starts it again
-    record = next(train(SMALL, digits, checkpoints))
+    record = next(train(CONFIG, digits, checkpoints))
     assert record["seconds"] == 4 * 2 + 5
     assert record["images_per_second"] == 200 / (4 * 2)
 

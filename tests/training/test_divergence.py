@@ -9,15 +9,15 @@ import pytest
 
 from adamlab.hyperparameters import Hyperparameters
 from adamlab.training import Diverged, loop, train
-from tests.training.runs import CONFIG, SMALL, program_and_state
+from tests.training.runs import CONFIG, program_and_state
 
 
 def test_divergence_is_reported_with_its_step(digits):
     config = replace(CONFIG, hyperparameters=Hyperparameters(alpha=3e38))
     with pytest.raises(Diverged) as diverged:
         list(train(config, digits))
-    # The first loss is that of the initial weights. The first update sets BatchNorm's scales to +-3e38, so that the
-    # next convolution overflows float32 to infinities of both signs, whose sum is NaN: the second loss.
+    # The first loss is that of the initial weights. The first update makes all weights +-3e38, so that the sums of a
+    # convolution overflow float32 to infinities of both signs, whose sum is NaN: the second loss.
     assert (diverged.value.epoch, diverged.value.step) == (1, 2)
 
 
@@ -50,7 +50,7 @@ def test_no_chunk_is_trained_after_the_one_that_diverged(digits, one_step_chunks
 
 def test_the_step_counts_from_the_runs_beginning(digits, monkeypatch, one_step_chunks):
     """In the second epoch, of which each has four steps, the parameters are NaN before the second step."""
-    program, _ = program_and_state(digits, SMALL)
+    program, _ = program_and_state(digits)
     chunks = []
 
     def train_chunk(state, *chunk):
@@ -61,7 +61,7 @@ def test_the_step_counts_from_the_runs_beginning(digits, monkeypatch, one_step_c
 
     monkeypatch.setattr(loop, "build_program", lambda *arguments: program._replace(train_chunk=train_chunk))
     with pytest.raises(Diverged) as diverged:
-        list(train(SMALL, digits))
+        list(train(CONFIG, digits))
     assert (diverged.value.epoch, diverged.value.step) == (2, 6)
 
 

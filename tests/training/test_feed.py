@@ -13,7 +13,7 @@ from adamlab.training import feed, loop, train
 from adamlab.training.feed import StreamFeed, make_feed
 from adamlab.training.parallel import Devices
 from tests.data import photos
-from tests.training.runs import PROTOCOL, SMALL, program_and_state
+from tests.training.runs import CONFIG, PROTOCOL, program_and_state
 
 PHOTOGRAPHS = Protocol("photographs", 48, 13, batch_size=16, epochs=1, image_size=32, augment=True)
 
@@ -23,7 +23,7 @@ def unmasked(batches, name):
 
 
 def test_the_chunks_of_an_epoch_are_its_order_piece_by_piece(digits, one_step_chunks):
-    of_seed = make_feed(digits, [replace(SMALL, seed=3)], Devices())
+    of_seed = make_feed(digits, [replace(CONFIG, seed=3)], Devices())
     for epoch in (1, 2):
         chunks = list(of_seed.chunks(epoch))
         assert len(chunks) == 4
@@ -39,7 +39,7 @@ def test_no_image_is_left_out_of_all_epochs():
 
 
 def test_each_epoch_has_its_own_order_and_its_record_the_mean_loss(digits, monkeypatch):
-    program, _ = program_and_state(digits, SMALL)
+    program, _ = program_and_state(digits)
     given, losses, probes = [], [], []
 
     def train_chunk(state, data, indices, seeds):
@@ -54,7 +54,7 @@ def test_each_epoch_has_its_own_order_and_its_record_the_mean_loss(digits, monke
 
     watched = program._replace(train_chunk=train_chunk, trace=trace)
     monkeypatch.setattr(loop, "build_program", lambda *arguments: watched)
-    found = list(train(replace(SMALL, trace_every=3), digits))
+    found = list(train(replace(CONFIG, trace_every=3), digits))
     assert len(given) == 3
     for epoch, (indices, seeds) in enumerate(given, start=1):
         np.testing.assert_array_equal(indices, epoch_order(0, epoch, 200, 4, 50))
@@ -65,7 +65,7 @@ def test_each_epoch_has_its_own_order_and_its_record_the_mean_loss(digits, monke
 
 
 def test_an_accelerator_has_longer_chunks_with_the_same_batches(digits, monkeypatch):
-    config = replace(SMALL, protocol=replace(PROTOCOL, train_images=1_000, batch_size=10))
+    config = replace(CONFIG, protocol=replace(PROTOCOL, train_images=1_000, batch_size=10))
     batches = {}
     for kind in (None, "NVIDIA H200"):
         monkeypatch.setattr("adamlab.training.feed.accelerator", lambda kind=kind: kind)
@@ -76,7 +76,7 @@ def test_an_accelerator_has_longer_chunks_with_the_same_batches(digits, monkeypa
 
 
 def test_tuning_never_sees_a_test_image(digits):
-    config = replace(SMALL, protocol=replace(PROTOCOL, evaluate_on="validation"))
+    config = replace(CONFIG, protocol=replace(PROTOCOL, evaluate_on="validation"))
     [batches] = make_feed(digits, [config], Devices()).evaluation()
     np.testing.assert_array_equal(unmasked(batches, "image"), digits.train["image"][-70:])
 
@@ -86,7 +86,7 @@ def test_a_stream_is_read_as_the_configuration_says(snapshots):
     protocol = replace(PHOTOGRAPHS, evaluate_on="validation")
     config = RunConfig(photos.NAME, "small", protocol, seed=3, microbatch=8)
     plan = StreamFeed(dataset, config, Devices())._plan
-    assert (plan.seed, plan.augment, plan.held_out, plan.pieces) == (3, True, True, 2)
+    assert (plan.seed, plan.protocol, plan.evaluated_split, plan.pieces) == (3, protocol, dataset.train, 2)
 
 
 def test_evaluation_batches_of_a_stream_are_one_after_the_other(snapshots, monkeypatch):

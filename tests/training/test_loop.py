@@ -13,14 +13,15 @@ from adamlab.data.batches import subset
 from adamlab.hyperparameters import ConfigError, Hyperparameters
 from adamlab.training import feed, train
 from tests.faults.study import without_times
-from tests.training.runs import CONFIG, PROTOCOL, SMALL, program_and_state
+from tests.training.runs import CONFIG, PROTOCOL, program_and_state
 
+PLAIN = replace(CONFIG, model="plain8")  # a net that learns, and in which bfloat16 is bfloat16
 NO_SEEDS = np.zeros(4, np.uint32)  # of four steps without augmentation
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(digits):
-    return list(train(CONFIG, digits))
+    return list(train(PLAIN, digits))
 
 
 def test_one_record_per_epoch_and_the_loss_falls(uninterrupted):
@@ -31,8 +32,8 @@ def test_one_record_per_epoch_and_the_loss_falls(uninterrupted):
 
 
 def test_same_seed_same_bits_other_seed_other_numbers(digits, uninterrupted):
-    assert without_times(train(CONFIG, digits)) == without_times(uninterrupted)
-    other = list(train(replace(CONFIG, seed=1), digits))
+    assert without_times(train(PLAIN, digits)) == without_times(uninterrupted)
+    other = list(train(replace(PLAIN, seed=1), digits))
     assert other[0]["train_loss"] != uninterrupted[0]["train_loss"]
 
 
@@ -45,12 +46,6 @@ def test_order_is_a_permutation_that_changes_with_epoch_and_seed():
     assert (orders[0] != orders[3]).any()
 
 
-def test_chunks_divide_an_epoch():
-    for steps in range(1, 600):
-        assert steps % feed.chunk_size(steps) == 0
-        assert 1 <= feed.chunk_size(steps) <= feed.MAX_CHUNK
-
-
 def test_every_test_image_counts_once(digits, monkeypatch):
     """70 images in batches of 32 are filled up with 26 blank ones, which must not count."""
     monkeypatch.setattr(feed, "EVALUATION_BATCH", 32)
@@ -60,8 +55,7 @@ def test_every_test_image_counts_once(digits, monkeypatch):
     program, state = program_and_state(digits)
     order = feed.epoch_order(0, 1, 200, 4, 50)
     data_on_device = jax.device_put(subset(digits.train, 200))
-    for indices in np.split(order, 4 // feed.chunk_size(4)):
-        state, _ = program.train_chunk(state, data_on_device, indices, NO_SEEDS)
+    state, _ = program.train_chunk(state, data_on_device, order, NO_SEEDS)
     images = (digits.test["image"][:70] / 255 - np.array(digits.mean)) / np.array(digits.std)
     variables = {"params": state.params, "batch_stats": state.batch_stats}
     logits = np.asarray(model.apply(variables, jnp.float32(images), train=False), np.float64)
@@ -72,8 +66,8 @@ def test_every_test_image_counts_once(digits, monkeypatch):
 
 
 def test_one_step_is_optax_on_the_gradient_of_the_mean_cross_entropy(digits):
-    program, state = program_and_state(digits)
-    model, params, batch_stats = models.create(CONFIG.model, 10), state.params, state.batch_stats
+    program, state = program_and_state(digits, PLAIN)
+    model, params, batch_stats = models.create(PLAIN.model, 10), state.params, state.batch_stats
     images = jnp.float32((digits.train["image"][:50] / 255 - np.array(digits.mean)) / np.array(digits.std))
     labels = digits.train["label"][:50]
 
@@ -107,14 +101,14 @@ def test_augmentation_differs_from_step_to_step_and_depends_on_seed_and_epoch_al
 
 def test_traced_run_trains_as_an_untraced_one_and_measures_what_numpy_does(digits):
     """Every second epoch, on the first images; the steps themselves are not touched."""
-    untraced, records = (list(train(replace(SMALL, trace_every=every), digits)) for every in (0, 2))
+    untraced, records = (list(train(replace(CONFIG, trace_every=every), digits)) for every in (0, 2))
     assert without_times(untraced) == [
         {name: record[name] for name in expected}
         for record, expected in zip(records, without_times(untraced), strict=True)
     ]
     assert ["gradient_norm" in record for record in records] == [False, True, False]
 
-    program, state = program_and_state(digits, SMALL)
+    program, state = program_and_state(digits)
     probe = jax.device_put(subset(digits.train, feed.PROBE))
     measured = jax.device_get(program.trace(state, probe))
     kernels = {path: np.asarray(leaf, np.float64) for path, leaf in kernels_of(state.params).items()}
@@ -129,7 +123,7 @@ def test_traced_run_trains_as_an_untraced_one_and_measures_what_numpy_does(digit
 
 def test_a_trace_sees_the_batch_norm_that_training_sees(digits):
     """That of the batch: before the first step the running averages are 0 and 1, and give other gradients."""
-    program, state = program_and_state(digits, SMALL)
+    program, state = program_and_state(digits)
     model, probe = models.create("small", 10), subset(digits.train, feed.PROBE)
     images = jnp.float32((probe["image"] / 255 - np.array(digits.mean)) / np.array(digits.std))
 
@@ -154,7 +148,7 @@ def kernels_of(params):
 
 
 def test_bf16_computes_in_bfloat16_and_keeps_float32_parameters(digits, uninterrupted):
-    config = replace(CONFIG, precision="bf16", protocol=replace(PROTOCOL, epochs=1))
+    config = replace(PLAIN, precision="bf16", protocol=replace(PROTOCOL, epochs=1))
     loss = next(train(config, digits))["train_loss"]
     # Eight bits of mantissa: near float32's, and not the same.
     assert 0 < abs(loss - uninterrupted[0]["train_loss"]) < 0.1
@@ -164,7 +158,7 @@ def test_bf16_computes_in_bfloat16_and_keeps_float32_parameters(digits, uninterr
 
 def test_a_constraint_holds_from_its_epoch_on(digits):
     """Adam-LAWN through the whole program: kernels' norms move in the free epoch and stay in the others."""
-    config = replace(SMALL, optimizer="adam_lawn", trace_every=1, hyperparameters=Hyperparameters(free_epochs=1.0))
+    config = replace(CONFIG, optimizer="adam_lawn", trace_every=1, hyperparameters=Hyperparameters(free_epochs=1.0))
     norms = [np.array(list(record["layer_weight_norms"].values())) for record in train(config, digits)]
     np.testing.assert_allclose(norms[1:], [norms[0]] * 2, rtol=1e-6)
     _, state = program_and_state(digits, config)

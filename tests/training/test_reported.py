@@ -12,15 +12,15 @@ import pytest
 from adamlab.hyperparameters import Hyperparameters
 from adamlab.training import loop, train, train_together
 from adamlab.training.step import Normalisation, TrainState, make_eval_step
-from tests.training.runs import SMALL, program_and_state
+from tests.training.runs import CONFIG, program_and_state
 
 
 def test_the_reported_loss_is_that_of_the_runs_that_go_on(digits, one_step_chunks):
     """One diverges at its second step. The loss of the first one they share, having the same weights and images."""
-    wild = replace(SMALL, hyperparameters=Hyperparameters(alpha=1e30))
+    wild = replace(CONFIG, hyperparameters=Hyperparameters(alpha=1e30))
     together, alone = [], []
-    list(train_together([SMALL, wild], digits, [None] * 2, report=lambda *chunk: together.append(chunk)))
-    list(train(SMALL, digits, report=lambda *chunk: alone.append(chunk)))
+    list(train_together([CONFIG, wild], digits, [None] * 2, report=lambda *chunk: together.append(chunk)))
+    list(train(CONFIG, digits, report=lambda *chunk: alone.append(chunk)))
     assert [chunk[:2] for chunk in together] == [(epoch, step) for epoch in (1, 2, 3) for step in (1, 2, 3, 4)]
     assert [loss for _, _, loss in together] == pytest.approx([loss for _, _, loss in alone], rel=1e-5)
 
@@ -28,10 +28,10 @@ def test_the_reported_loss_is_that_of_the_runs_that_go_on(digits, one_step_chunk
 def test_what_of_a_trace_is_not_finite_is_recorded_as_none(digits, monkeypatch):
     """JSON has no NaN and no infinity."""
     measured = {"gradient_norm": jnp.inf, "hessian_eigenvalue": jnp.nan, "layer_weight_norms": {"a": jnp.nan, "b": 0.5}}
-    program, _ = program_and_state(digits, SMALL)
+    program, _ = program_and_state(digits)
     measured_alike = program._replace(trace=lambda state, probe: measured)
     monkeypatch.setattr(loop, "build_program", lambda *arguments: measured_alike)
-    record = next(train(replace(SMALL, trace_every=1), digits))
+    record = next(train(replace(CONFIG, trace_every=1), digits))
     assert (record["gradient_norm"], record["hessian_eigenvalue"]) == (None, None)
     assert record["layer_weight_norms"] == {"a": None, "b": 0.5}
     assert json.loads(json.dumps(record, allow_nan=False)) == record

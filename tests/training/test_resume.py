@@ -8,22 +8,22 @@ import pytest
 from adamlab.training import Interrupted, feed, group, train
 from adamlab.training.checkpoint import Checkpoints
 from tests.faults.study import without_times
-from tests.training.runs import PROTOCOL, SMALL
+from tests.training.runs import CONFIG, PROTOCOL
 
 
 @pytest.fixture(scope="module")
 def uninterrupted(digits):
-    return list(train(SMALL, digits))
+    return list(train(CONFIG, digits))
 
 
 @pytest.mark.parametrize("stop_after", [1, 2])
 def test_resumed_run_repeats_the_uninterrupted_one_bit_for_bit(digits, uninterrupted, tmp_path, stop_after):
     checkpoints = Checkpoints(tmp_path / "checkpoint", minutes=0)
-    first = train(SMALL, digits, checkpoints)
+    first = train(CONFIG, digits, checkpoints)
     records = [next(first) for _ in range(stop_after + 1)]  # the record after the checkpoint is lost in a crash
     first.close()
     checkpoints.close()
-    resumed = list(train(SMALL, digits, Checkpoints(tmp_path / "checkpoint")))
+    resumed = list(train(CONFIG, digits, Checkpoints(tmp_path / "checkpoint")))
     assert without_times(records[:stop_after] + resumed) == without_times(uninterrupted)
 
 
@@ -32,7 +32,7 @@ def step_by_step(digits):
     """The uninterrupted records in `one_step_chunks`: of another program, so perhaps of other last bits."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(feed, "MAX_CHUNK", 1)
-        return list(train(SMALL, digits))
+        return list(train(CONFIG, digits))
 
 
 class StopAfter:
@@ -52,11 +52,11 @@ def test_stopped_anywhere_and_resumed_is_the_same_as_uninterrupted(
 ):
     records, checkpoints = [], Checkpoints(tmp_path / "checkpoint")
     with pytest.raises(Interrupted):
-        records.extend(record for record in train(SMALL, digits, checkpoints, stop=StopAfter(chunks)))
+        records.extend(record for record in train(CONFIG, digits, checkpoints, stop=StopAfter(chunks)))
     checkpoints.close()
-    position = Checkpoints(tmp_path / "checkpoint").find(SMALL)
+    position = Checkpoints(tmp_path / "checkpoint").find(CONFIG)
     assert (position.epochs, len(position.losses)) == {1: (0, 1), 3: (0, 3), 4: (0, 4), 5: (1, 0), 6: (1, 1)}[chunks]
-    resumed = list(train(SMALL, digits, Checkpoints(tmp_path / "checkpoint")))
+    resumed = list(train(CONFIG, digits, Checkpoints(tmp_path / "checkpoint")))
     assert without_times(step_by_step)[position.epochs :] == without_times(resumed)
 
 
@@ -68,7 +68,7 @@ def test_checkpoints_fall_within_an_epoch_when_they_are_due(digits, tmp_path, on
         def save(self, config, position, state):
             saved.append((position.epochs, len(position.losses)))
 
-    list(train(replace(SMALL, protocol=replace(PROTOCOL, epochs=2)), digits, Watched(tmp_path / "c", minutes=0)))
+    list(train(replace(CONFIG, protocol=replace(PROTOCOL, epochs=2)), digits, Watched(tmp_path / "c", minutes=0)))
     assert saved == [(0, 1), (0, 2), (0, 3), (1, 0), (1, 1), (1, 2), (1, 3)]
 
 
@@ -83,7 +83,7 @@ def test_checkpoints_fall_between_epochs_when_they_are_due_there(digits, tmp_pat
         def save(self, config, position, state):
             saved.append((position.epochs, len(position.losses)))
 
-    list(train(SMALL, digits, Watched(tmp_path / "c")))
+    list(train(CONFIG, digits, Watched(tmp_path / "c")))
     assert saved == [(1, 0)]
 
 
@@ -99,17 +99,17 @@ def test_the_time_that_training_takes_is_without_checkpoints(digits, monkeypatch
         clock.now += 3600
 
     monkeypatch.setattr(group, "time", SimpleNamespace(perf_counter=perf_counter, sleep=lambda seconds: None))
-    record = next(train(SMALL, digits, report=report))
+    record = next(train(CONFIG, digits, report=report))
     assert 0 < record["seconds"] < 3600
     assert record["images_per_second"] > 200 / 3600
 
 
 def test_augmented_and_resumed_is_the_same_as_uninterrupted(digits, tmp_path):
-    config = replace(SMALL, protocol=replace(PROTOCOL, augment=True))
+    config = replace(CONFIG, protocol=replace(PROTOCOL, augment=True))
     whole = list(train(config, digits))
     first = train(config, digits, Checkpoints(tmp_path / "checkpoint", minutes=0))
     records = [next(first) for _ in range(2)]
     first.close()
     resumed = list(train(config, digits, Checkpoints(tmp_path / "checkpoint")))
     assert without_times(records[:1] + resumed) == without_times(whole)
-    assert whole[0]["train_loss"] != next(train(SMALL, digits))["train_loss"]
+    assert whole[0]["train_loss"] != next(train(CONFIG, digits))["train_loss"]

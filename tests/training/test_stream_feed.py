@@ -18,7 +18,7 @@ from adamlab.files import RecordsError
 from adamlab.hyperparameters import ConfigError
 from adamlab.protocol import Protocol
 from adamlab.training import train
-from adamlab.training.feed import StreamFeed, chunk_size, make_feed
+from adamlab.training.feed import StreamFeed, make_feed
 from adamlab.training.parallel import Devices
 from tests.data import photos
 
@@ -146,11 +146,12 @@ def test_where_nothing_is_left_to_evaluate_the_run_ends(tmp_path):
         list(train(replace(config(protocol), dataset="untestable"), dataset))
 
 
-def test_a_chunk_of_large_images_is_bounded():
-    """ImageNet at batch 256: 5,004 steps of 38.5 MB; at batch 16,000 one step is 2.4 GB, and a chunk."""
-    for batch, size in ((256, 6), (16_000, 1)):
-        steps, step_bytes = 1_281_167 // batch, batch * 224 * 224 * 3
-        assert chunk_size(steps, 256 * 2**20 // step_bytes) == size
+def test_a_chunk_of_large_images_is_bounded(dataset, monkeypatch):
+    """It divides the epoch's four steps, and is one of them at least."""
+    feed, step_bytes = StreamFeed(dataset, config(), Devices()), 16 * 32 * 32 * 3
+    for steps_that_fit, size in ((0.5, 1), (1.5, 1), (3.5, 2), (4, 4)):
+        monkeypatch.setattr("adamlab.training.feed.MAX_CHUNK_BYTES", int(steps_that_fit * step_bytes))
+        assert [len(chunk["image"]) for chunk in chunks(feed, 1)] == 4 // size * [size]
 
 
 def test_a_size_is_for_photographs_and_they_need_one(dataset):
