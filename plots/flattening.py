@@ -29,8 +29,8 @@ LOWEST = {metric: 0.0 for metric in ROWS if style.METRICS[metric].scale == "log"
 
 
 def traced(run: Run) -> bool:
-    """Whether loss flattening was measured."""
-    return any("gradient_norm" in record for record in run.epochs)
+    """Whether loss flattening was measured after several epochs: a single one shows no course."""
+    return sum("gradient_norm" in record for record in run.epochs) > 1
 
 
 def drawable(run: Run, metric: str) -> tuple[dict[int, float], int]:

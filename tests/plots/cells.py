@@ -30,7 +30,8 @@ def write_run(out: Path, optimizer: str, batch_size: int, accuracy=0.5, outcome=
     """Writes one run of 4 epochs and returns its configuration.
 
     The last epoch's test accuracy is `accuracy` and its test loss 1 + `accuracy`; training losses are 1/epoch.
-    `changed` may be hyperparameters, entries of RunConfig and Protocol, or `traces`: what each epoch adds to `TRACE`.
+    `changed` may be hyperparameters, entries of RunConfig and Protocol, or `traces`: what each epoch adds to `TRACE`,
+    or None for one that is not measured.
     """
     traces = changed.pop("traces", None)
     amount = {"train_images": 2_000, "test_images": 1_000, "epochs": 4, "evaluate_on": "test"}
@@ -51,7 +52,8 @@ def write_run(out: Path, optimizer: str, batch_size: int, accuracy=0.5, outcome=
     for epoch in range(1, epochs + 1):
         final = accuracy if epoch == 4 else 0.01
         record = {"epoch": epoch, "train_loss": 1 / epoch, "test_loss": 1 + final, "test_accuracy": final}
-        recording.append(folder, record | (TRACE | traces[epoch - 1] if traces else {}))
+        trace = traces[epoch - 1] if traces else None
+        recording.append(folder, record if trace is None else record | TRACE | trace)
     if outcome:
         recording.append(folder, {"outcome": outcome})
     return config

@@ -57,6 +57,13 @@ def test_flattening_draws_the_mean_of_seeds_in_their_range(tmp_path):
     assert corners == {(n, factor * n) for n in range(1, 5) for factor in (1.0, 6.0)}
 
 
+def test_a_run_that_was_measured_once_is_not_drawn(tmp_path):
+    write_run(tmp_path, "adam", 50, traces=[None, None, None, {}])
+    write_run(tmp_path, "adam_lawn", 50, traces=[None, {}, None, {}])
+    (axes,) = flattening_axes(figures_of(tmp_path)[FLATTENING], 1)["logit_norm"]
+    assert list(curves(axes)) == ["Adam-LAWN"]
+
+
 def test_what_a_logarithm_has_not_is_left_out_and_counted(tmp_path):
     traces = [{"hessian_eigenvalue": number} for number in (8.0, -0.5, None, 2.0)]
     write_run(tmp_path, "adam", 50, traces=[trace | {"logit_norm": None} for trace in traces])
