@@ -125,7 +125,7 @@ def plain(text: str) -> str:
 
 
 def make_section(name: str, runs: list[Run], judgements: list[Judgement]) -> Section:
-    """One study's."""
+    """What the page has of one study."""
     from matplotlib import rc_context
 
     from plots import numbers, style

@@ -81,7 +81,8 @@ def pairs(
     metric: str,
     region: Region = ABOVE,
 ) -> list[Number]:
-    """One number per rival: the rival against the value, after the last epoch. Above: the value's is the lower one."""
+    """One number per rival: the rival against the value, after the last epoch. Above, where the region is by default:
+    the value's is the lower one."""
     difference, unit = {
         "training loss": (partial(gap, training_loss), "factor"),
         "test loss": (partial(gap, test_loss), "factor"),

@@ -29,6 +29,18 @@ def points_of(axes):
     return {str(line.get_label()): line.get_xydata() for line in axes.lines if line.get_label() in OPTIMIZERS}
 
 
+def test_all_figures_of_a_study_warn_alike_of_another_data_set(tmp_path):
+    """CIFAR-100 is the other paper's."""
+    for name, value in (("alpha", 0.01), ("beta1", 0.5)):
+        write_run(tmp_path, dataset="cifar100", **{name: value})
+    for optimizer in ("adam", "adam_lawn"):
+        write_run(tmp_path, dataset="cifar100", optimizer=optimizer)
+        write_run(tmp_path, dataset="cifar100", optimizer=optimizer, alpha=0.1)
+    figures = compose_all(records.read_runs(tmp_path))
+    assert {"figure1-training-loss", "figure-ranking", "figure-optimizers-train_loss"} <= set(figures)
+    assert all("cifar100, NOT CIFAR-10: " in heading(figure) for figure in figures.values())
+
+
 def test_hyperparameters_are_ranked_by_expected_excess_loss(tmp_path):
     """Test losses are ten times those given, all clipped at a guess's, ln 10: what matters there is not known."""
     for seed in (0, 1):
