@@ -24,6 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -44,16 +45,24 @@ CHUNK = MAX_CHUNK  # steps per turn, as many as a study's call has: each call ta
 
 
 class Net(NamedTuple):
-    """A network as the papers train it."""
+    """A network as the papers train it, or of another width."""
 
     model: str
     side: int = 32
     classes: int = 10
     options: dict[str, str] = {}  # noqa: RUF012, nobody changes it
+    sizes: dict[str, tuple[int, ...]] = {}  # noqa: RUF012, the module's attributes that differ from the papers'
+
+    def module(self, **options: Any) -> nn.Module:
+        """The Flax module."""
+        return models.create(self.model, self.classes, **self.options, **options).clone(**self.sizes)
 
 
 NETS = {
     "plain20": Net("plain20"),
+    "plain20-half": Net("plain20", sizes={"widths": (8, 16, 32)}),
+    "plain20-double": Net("plain20", sizes={"widths": (32, 64, 128)}),
+    "plain20-quadruple": Net("plain20", sizes={"widths": (64, 128, 256)}),
     "resnet34": Net("resnet34"),
     "resnet34-cifar": Net("resnet34", options={"stem": "cifar"}),
     "vgg19": Net("vgg19"),
@@ -70,7 +79,7 @@ def random_data(net: Net, images: int) -> dict[str, np.ndarray]:
 
 def jax_chunk(net: Net, batch_size: int, precision: str) -> tuple[Callable, Any, tuple[Any, ...]]:
     """The compiled training of `CHUNK` steps, the state to start from, and what it takes besides the state."""
-    model = models.create(net.model, net.classes, dtype=DTYPES[precision], **net.options)
+    model = net.module(dtype=DTYPES[precision])
     make_optimizer = Recipe()
     train_chunk = compile_training(
         Devices(), make_train_step(model, make_optimizer, Normalisation((0.5,) * 3, (0.25,) * 3))
@@ -117,7 +126,8 @@ def torch_program(net: Net, batch_size: int, precision: str, way: Callable[[Any]
     from benchmarks import torch_nets
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    module = torch_nets.create(net.model, net.classes, **net.options).to(device, memory_format=torch.channels_last)
+    module = torch_nets.create(net.model, net.classes, **net.options, **net.sizes)
+    module = module.to(device, memory_format=torch.channels_last)
     forward = way(module)
     optimizer = torch.optim.Adam(module.parameters(), 1e-3, fused=device == "cuda" or None)
     data = random_data(net, CHUNK * batch_size)
@@ -176,8 +186,7 @@ def compare(name: str, options: argparse.Namespace, peak: float) -> dict[str, An
         if options.peer not in (None, "torch"):
             programs[options.peer] = peers.enter_context(checkout_program(options.peer, name, batch_size, precision))
         times = {label: seconds / CHUNK for label, seconds in interleave(programs, options.turns).items()}
-    model = models.create(net.model, net.classes, **net.options)
-    limit = step_flops(model, (batch_size, net.side, net.side, 3)) / peak
+    limit = step_flops(net.module(), (batch_size, net.side, net.side, 3)) / peak
     rows = summary(times, "adamlab")
     for label, row in rows.items():
         row["ratio"] = round(float(np.median(times["adamlab"] / times[label])), 4)

@@ -33,15 +33,15 @@ class Net(nn.Module):
         return self.head.linear(x.mean((2, 3)))
 
 
-def plain20(classes, downsample="last"):
-    layers, channels = {"initial": layer(3, 16)}, 16
+def plain20(classes, downsample="last", widths=(16, 32, 64)):
+    layers, channels = {"initial": layer(3, widths[0])}, widths[0]
     strided = {"last": ["set1_layer6", "set2_layer6"], "first": ["set2_layer1", "set3_layer1"]}[downsample]
-    for s, width in enumerate((16, 32, 64), 1):
+    for s, width in enumerate(widths, 1):
         for i in range(1, 7):
             name = f"set{s}_layer{i}"
             layers[name] = layer(channels, width, stride=2 if name in strided else 1)
             channels = width
-    return Net(layers, 64, classes)
+    return Net(layers, channels, classes)
 
 
 class Block(nn.Module):

@@ -34,6 +34,29 @@ def test_a_step_trains(monkeypatch):
     assert (first != second).all()  # of the same images, and a net that has moved
 
 
+def weights(name):
+    """Numbers of weights, layer by layer, in the order of their sizes."""
+    net = step.NETS[name]
+    shapes = jax.eval_shape(net.module().init, jax.random.key(0), jnp.zeros((1, net.side, net.side, 3)))["params"]
+    return sorted(leaf.size for leaf in jax.tree.leaves(shapes))
+
+
+@pytest.mark.parametrize(("name", "times"), [("plain20-half", 0.5), ("plain20-double", 2), ("plain20-quadruple", 4)])
+def test_a_plain_net_of_another_width_differs_in_width_alone(name, times):
+    assert len(weights(name)) == len(weights("plain20"))
+    assert weights(name)[-1] == times**2 * weights("plain20")[-1] == (64 * times) ** 2 * 9
+
+
+@pytest.mark.bench
+@pytest.mark.parametrize("name", step.NETS)
+def test_a_peer_has_the_weights_of_our_net(name):
+    from benchmarks import torch_nets
+
+    net = step.NETS[name]
+    peer = torch_nets.create(net.model, net.classes, **net.options, **net.sizes)
+    assert sorted(parameter.numel() for parameter in peer.parameters()) == weights(name)
+
+
 def test_another_checkout_trains_when_it_is_its_turn(tmp_path):
     (tmp_path / "benchmarks").mkdir()
     (tmp_path / "benchmarks" / "__init__.py").touch()
@@ -57,7 +80,7 @@ def test_another_checkout_trains_when_it_is_its_turn(tmp_path):
     [
         ("--peer=tests", "--peer must be torch or a checkout with a benchmarks/step.py, got tests"),
         ("--peer=torch", "--peer=torch needs PyTorch, which is not installed here"),
-        ("--model=plain20,vgg", "--model: unknown 'vgg'; there is plain20, resnet34, resnet34-cifar, vgg19, resnet50"),
+        ("--model=plain20,vgg", f"--model: unknown 'vgg'; there is {', '.join(step.NETS)}"),
     ],
 )
 def test_bad_input_is_refused(argument, answer, monkeypatch, capsys):
