@@ -117,6 +117,9 @@ OPTIMIZERS = {
     "adam_lawn": Optimizer("Adam-LAWN", (*_ADAM, "free_epochs"), Hyperparameters(free_epochs=_FREE)),
     # All of its LAWN variant but the constraint: an ablation of ours, to tell that from the three phases.
     "adam_three_phase": Optimizer("Adam, three phases", (*_ADAM, "free_epochs"), Hyperparameters(free_epochs=_FREE)),
+    # Which norms matter? Ablations of ours that hold the head's kernel alone, and all kernels but the head's.
+    "adam_lawn_head": Optimizer("Adam-LAWN, head", (*_ADAM, "free_epochs"), Hyperparameters(free_epochs=_FREE)),
+    "adam_lawn_body": Optimizer("Adam-LAWN, body", (*_ADAM, "free_epochs"), Hyperparameters(free_epochs=_FREE)),
     # PyTorch's default decay.
     "adamw": Optimizer("AdamW", (*_ADAM, "weight_decay"), Hyperparameters(weight_decay=1e-2)),
     "adamp": Optimizer("AdamP", (*_ADAM, "weight_decay"), Hyperparameters()),
@@ -139,8 +142,13 @@ OPTIMIZERS = {
 }
 
 
-# Of which LAWN variant an ablation has all but the constraint.
-ABLATIONS = {"adam_three_phase": "adam_lawn", "sgd_three_phase": "sgd_lawn"}
+# Of which LAWN variant an ablation has all but the constraint, or but a part of it.
+ABLATIONS = {
+    "adam_three_phase": "adam_lawn",
+    "adam_lawn_head": "adam_lawn",
+    "adam_lawn_body": "adam_lawn",
+    "sgd_three_phase": "sgd_lawn",
+}
 
 
 def check_names(optimizer: str, hyperparameters: Hyperparameters) -> None:

@@ -60,6 +60,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     add("--table", type=int, choices=tuple(TABLES), help="the paper's optimizers of that table")
     add("--optimizer", help=f"separated by commas: {', '.join(OPTIMIZERS)} (default: adam,adam_lawn)")
     add("--batch-size", metavar="N,...", help="images per step (default: the table's; of a small protocol two of ours)")
+    add("--alpha", metavar="A,...", help="peak of the learning rate (default: each cell's own); several with --tune")
     add("--free-epochs", metavar="E,...", help="lengths of LAWN's free phase, separated by commas")
     add("--warmup-epochs", metavar="E,...", help="lengths of the warm-up, separated by commas")
     add("--weight-decay", metavar="W,...", help="factors, separated by commas, for the optimizers with weight decay")
@@ -73,6 +74,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     arguments = parser.parse_args(argv)
     if arguments.table is not None and arguments.optimizer is not None:
         raise ConfigError(f"give --table or --optimizer, got {arguments.table} and {arguments.optimizer}")
+    if arguments.alpha is not None and "," in arguments.alpha and not arguments.tune:  # a table's line is all alphas'
+        raise ConfigError(f"--alpha must be one number, but with --tune, got {arguments.alpha!r}")
     return arguments
 
 
@@ -115,10 +118,10 @@ def choose_model(scale: str, protocol: Protocol) -> str:
 
 
 def variants(arguments: argparse.Namespace, optimizer: str, own: Hyperparameters) -> list[Hyperparameters]:
-    """The settings of a cell: its own, with the lengths and factors that were asked for; or the grid to tune it on."""
+    """The settings of a cell: its own, with the numbers that were asked for; or the grid to tune it on."""
     tuned = [float(f"{own.alpha * factor:.3g}") for factor in TUNING_FACTORS]
     grid = {"alpha": tuned if arguments.tune else [own.alpha]}
-    for name in ("free_epochs", "warmup_epochs", "weight_decay"):
+    for name in ("alpha", "free_epochs", "warmup_epochs", "weight_decay"):
         asked = getattr(arguments, name)
         if asked is not None and name in (*OPTIMIZERS[optimizer].names, "warmup_epochs"):
             grid[name] = list(split_numbers(f"--{name.replace('_', '-')}", asked))

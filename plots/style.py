@@ -93,6 +93,8 @@ OPTIMIZER_STYLES: dict[str, dict[str, Any]] = {
     "adam": {"color": "#56a8e0", "marker": "o", **_BASE},
     "adam_lawn": {"color": "#00457a", "marker": "o", **_LAWN},
     "adam_three_phase": {"color": "#2879b5", "marker": "P", **_ABLATION},
+    "adam_lawn_head": {"color": "#1b6ca0", "marker": "h", **_ABLATION},
+    "adam_lawn_body": {"color": "#0f5690", "marker": "p", **_ABLATION},
     "adamw": {"color": "#00936b", "marker": "D", **_BASE},
     "adamp": {"color": "#c66fa3", "marker": "v", **_BASE},
     "sgd": {"color": "#e69f00", "marker": "s", **_BASE},

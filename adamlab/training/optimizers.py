@@ -1,5 +1,6 @@
 """From the papers' names to Optax's: a run's optimizer and its learning rate, from its hyperparameters as arrays."""
 
+from functools import partial
 from typing import NamedTuple
 
 import jax
@@ -10,8 +11,20 @@ from adamlab.config import RunConfig
 from adamlab.hyperparameters import OPTIMIZERS
 from adamlab.optim import adam, adam_lawn, adamp, lamb_lawn, sgd_lawn, three_phase_schedule, two_phase_schedule
 from adamlab.optim.adam import scale_by_adam
+from adamlab.optim.leaves import kernel_mask
 from adamlab.optim.variants import decay_while_free
 from adamlab.training.step import Arrays
+
+
+def _kernels(params: optax.Params, of_head: bool) -> optax.Params:
+    """Marks the kernels of the head, which every net of `adamlab.models` has under this name, or all others."""
+    return {
+        layer: jax.tree.map(lambda is_kernel, layer=layer: is_kernel and (layer == "head") == of_head, flags)
+        for layer, flags in kernel_mask(params).items()
+    }
+
+
+_MASKS = {"adam_lawn_head": partial(_kernels, of_head=True), "adam_lawn_body": partial(_kernels, of_head=False)}
 
 
 def traced(config: RunConfig) -> Arrays:
@@ -55,8 +68,8 @@ class Recipe(NamedTuple):
             case "adam" | "adam_three_phase":
                 # As PyTorch's Adam, weight decay in the gradient: of the LAWN paper our reading.
                 return optax.chain(decay, adam(rate, b1, b2, **epsilon))
-            case "adam_lawn":
-                return adam_lawn(rate, free_steps, b1, b2, **epsilon)
+            case "adam_lawn" | "adam_lawn_head" | "adam_lawn_body":
+                return adam_lawn(rate, free_steps, b1, b2, **epsilon, mask=_MASKS.get(self.optimizer))
             case "adamw":
                 return optax.chain(scale_by_adam(b1, b2, **epsilon), decay, optax.scale_by_learning_rate(rate))
             case "adamp":

@@ -10,7 +10,7 @@ import pytest
 
 from adamlab import recording, records
 from adamlab.config import RunConfig
-from adamlab.hyperparameters import Hyperparameters
+from adamlab.hyperparameters import ABLATIONS, Hyperparameters
 from adamlab.protocol import PROTOCOLS, tuning
 from experiments import cell_tables, large_batch
 from experiments.study import fit_devices
@@ -49,6 +49,13 @@ def test_weight_decays_are_varied_where_an_optimizer_has_one():
     configs = configs_of("--optimizer=adam,adam_lawn", "--batch-size=256", "--weight-decay=0,1e-4", "--seeds=1")
     decays = [(c.optimizer, c.hyperparameters.weight_decay) for c in configs]
     assert decays == [("adam", 0.0), ("adam", 1e-4), ("adam_lawn", 0.0)]
+
+
+def test_an_alpha_that_is_given_is_that_of_every_cell_and_with_tuning_the_grid():
+    cells = ["--optimizer=sgd,sgd_lawn", "--batch-size=50,250", "--seeds=1"]
+    assert [c.hyperparameters.alpha for c in configs_of(*cells, "--alpha=0.4", protocol="lawn-laptop")] == [0.4] * 4
+    tuned = configs_of(*cells, "--alpha=0.4,1.2", "--tune", protocol="lawn-laptop")
+    assert [c.hyperparameters.alpha for c in tuned] == [0.4, 1.2] * 4
 
 
 def test_numbers_are_in_the_precision_that_is_asked_for():
@@ -116,12 +123,12 @@ def test_grids_vary_what_an_optimizer_has():
 @pytest.mark.parametrize("arguments", [[], ["--free-epochs=0,1,5"], ["--tune"]])
 def test_an_ablation_has_all_but_the_constraint_of_its_lawn_variant(protocol, arguments):
     """At batch 250 of the laptop, SGD-LAWN was tuned to three times SGD's alpha."""
-    for name in ("adam", "sgd"):
+    for ablation, lawn in ABLATIONS.items():
         with_lawn, without = (
-            configs_of(f"--optimizer={name}_{kind}", "--batch-size=50,250", *arguments, protocol=protocol)
-            for kind in ("lawn", "three_phase")
+            configs_of(f"--optimizer={name}", "--batch-size=50,250", *arguments, protocol=protocol)
+            for name in (lawn, ablation)
         )
-        assert [replace(config, optimizer=f"{name}_lawn") for config in without] == with_lawn
+        assert [replace(config, optimizer=lawn) for config in without] == with_lawn
 
 
 @pytest.fixture(scope="module")
@@ -251,12 +258,15 @@ def test_what_is_varied_within_a_cell_is_said_and_where_its_own_is_from(tmp_path
         (["--table=1", "--optimizer=adam"], "give --table or --optimizer, got 1 and adam"),
         (
             ["--optimizer=lars"],
-            "--optimizer must be one of adam, adam_lawn, adam_three_phase, adamw, adamp, sgd, sgd_lawn, ",
+            "--optimizer must be one of adam, adam_lawn, adam_three_phase, adam_lawn_head, adam_lawn_body, adamw, ",
         ),
         (
             ["--dataset=imagenet2012", "--data-dir=/nowhere"],
             "imagenet2012 is not prepared in /nowhere. ImageNet has to",
         ),
+        (["--alpha=0.1,0.2"], "--alpha must be one number, but with --tune, got '0.1,0.2'"),
+        (["--alpha=fast"], "--alpha must be numbers separated by commas, got 'fast'"),
+        (["--alpha=-1"], "alpha must be a finite number > 0, got -1.0"),
         (["--optimizer="], "lamb_lawn, got ''"),
         (["--batch-size=many"], "--batch-size must be numbers separated by commas, got 'many'"),
         (["--batch-size=2.5"], "--batch-size must be whole numbers >= 1, got '2.5'"),
@@ -264,7 +274,7 @@ def test_what_is_varied_within_a_cell_is_said_and_where_its_own_is_from(tmp_path
         (["--batch-size=nan"], "--batch-size must be whole numbers >= 1, got 'nan'"),
         (
             ["--optimizer=adam", "--free-epochs=1"],
-            "--free-epochs is for adam_lawn, adam_three_phase, sgd_lawn",
+            "--free-epochs is for adam_lawn, adam_three_phase, adam_lawn_head, adam_lawn_body, sgd_lawn",
         ),
         (
             ["--optimizer=adam_lawn", "--weight-decay=1"],

@@ -17,7 +17,11 @@ from adamlab.training.optimizers import Recipe, traced
 # Four steps an epoch; 12 in all, of which LAWN's are free for 4.
 PROTOCOL = Protocol("test", train_images=40, test_images=1, batch_size=10, epochs=3)
 STEPS = 12
-PARAMS = {"kernel": jax.random.normal(jax.random.key(0), (3, 4)), "bias": jnp.ones(4)}
+PARAMS = {
+    "kernel": jax.random.normal(jax.random.key(0), (3, 4)),
+    "bias": jnp.ones(4),
+    "head": jax.random.normal(jax.random.key(1), (4, 2)),
+}
 
 
 def config_of(optimizer, schedule="constant", **hyperparameters):
@@ -119,6 +123,19 @@ def test_an_ablation_is_its_lawn_variant_but_for_the_norms_after_the_switch(name
     held, grown = (float(jnp.linalg.norm(visited[-1]["kernel"])) for visited in (lawn, ablation))
     assert held == pytest.approx(float(jnp.linalg.norm(lawn[4]["kernel"])), rel=1e-6)
     assert abs(grown / held - 1) > 1e-4
+
+
+@pytest.mark.parametrize(("optimizer", "held", "free"), [("head", "head", "kernel"), ("body", "kernel", "head")])
+def test_a_part_of_lawn_holds_one_part_and_leaves_the_other_to_adam(optimizer, held, free):
+    """Gradients of a leaf depend on it alone, so each part goes where it would under the whole, or under none."""
+    phases = {"alpha": 0.1, "free_epochs": 1.0, "warmup_epochs": 0.5}
+    names = (f"adam_lawn_{optimizer}", "adam_lawn", "adam_three_phase")
+    part, whole, none = (run(config_of(name, "phases", **phases)) for name in names)
+    assert_same([p[held] for p in part], [p[held] for p in whole])
+    assert_same([p[free] for p in part], [p[free] for p in none])
+    norms = {name: [float(jnp.linalg.norm(p[name])) for p in part[4:]] for name in (held, free)}
+    np.testing.assert_allclose(norms[held], norms[held][0], rtol=1e-6)
+    assert abs(norms[free][-1] / norms[free][0] - 1) > 1e-4
 
 
 def test_lengths_are_given_in_steps():
