@@ -11,11 +11,11 @@ from rich.console import Console
 from rich.table import Table
 
 from adamlab.claims.evidence import LARGE_BATCH
-from adamlab.claims.published import set_name
+from adamlab.claims.published import LAWN, set_name
 from adamlab.config import RunConfig
 from adamlab.hyperparameters import OPTIMIZERS
 from adamlab.records import Run, find_run, run_folder
-from experiments.cells import PAPER, cell
+from experiments.cells import cell
 from plots.cells import final, quality
 from plots.studies import span
 
@@ -116,5 +116,5 @@ def _cell_text(runs: list[Run], dataset: str) -> str:
     for ending, count in Counter(run.ending for run in runs).items():
         parts += [f"{count} {ending}"] if ending != "finished" else []
     config = runs[0].config
-    published = PAPER.get((set_name(dataset), config.optimizer), {}).get(config.protocol.batch_size)
+    published = LAWN.get((set_name(dataset), config.optimizer), {}).get(config.protocol.batch_size)
     return ", ".join(parts + ([f"paper {published:.2f}"] if published else []))

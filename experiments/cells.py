@@ -9,14 +9,11 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import NamedTuple
 
-from adamlab.claims import published
 from adamlab.hyperparameters import ABLATIONS, ConfigError, Hyperparameters
 from adamlab.protocol import Protocol
 
 # The rows of each table.
 TABLES = {1: ("adamp", "adam_lawn"), 2: ("sgd", "sgd_lawn", "adam", "adam_lawn")}
-# Test accuracies in %, by data set and optimizer, one per batch size.
-PAPER = published.LAWN
 
 
 class Cell(NamedTuple):

@@ -24,14 +24,14 @@ from functools import partial
 from itertools import product
 from typing import TYPE_CHECKING
 
-from adamlab.claims.published import set_name
+from adamlab.claims.published import LAWN, set_name
 from adamlab.command import Parser, run_main
 from adamlab.config import RunConfig
 from adamlab.data import Dataset
 from adamlab.hyperparameters import OPTIMIZERS, ConfigError, Hyperparameters
 from adamlab.protocol import Protocol, tuning
 from adamlab.records import study_name
-from experiments.cells import PAPER, TABLES, cell, starting_point
+from experiments.cells import TABLES, cell, starting_point
 from experiments.options import (
     add_common_options,
     choose_protocol,
@@ -151,7 +151,7 @@ def batch_sizes(arguments: argparse.Namespace, dataset: str, scale: str) -> tupl
     if arguments.batch_size is None:
         names = (set_name(dataset), "cifar10")
         rows = [(name, optimizer) for name in names for optimizer in TABLES[arguments.table or 2]]
-        return SMALL_BATCH_SIZES.get(scale) or tuple(PAPER[next(row for row in rows if row in PAPER)])
+        return SMALL_BATCH_SIZES.get(scale) or tuple(LAWN[next(row for row in rows if row in LAWN)])
     numbers = split_numbers("--batch-size", arguments.batch_size)
     if not all(number.is_integer() and number >= 1 for number in numbers):
         raise ConfigError(f"--batch-size must be whole numbers >= 1, got {arguments.batch_size!r}")
