@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 SIDES = ("BASE", "OTHER")
+HEAD = "head/linear/kernel"  # the one kernel that no BatchNorm follows, so that logits grow with its norm
 Pair = tuple[Run, Run]
 
 
@@ -116,8 +117,9 @@ def pair(base: dict[int, Run], other: dict[int, Run], epoch: int | None) -> tupl
 def rows(pairs: Sequence[Pair], epoch: int | None) -> tuple[list[Row], list[str]]:
     """Every number of the records that all runs have, as `plots.style.METRICS` names them, and the names of the others.
 
-    Then the lowest loss and the highest accuracy of any epoch: where a loss rises late, they show how much of a
-    difference is that. They flatter both sides, being chosen on the images that they are of.
+    Then the norm of the head's kernel, where the records have it, and the lowest loss and the highest accuracy of any
+    epoch: where a loss rises late, they show how much of a difference is that. They flatter both sides, being chosen
+    on the images that they are of.
 
     Args:
       pairs: From `pair`.
@@ -128,9 +130,10 @@ def rows(pairs: Sequence[Pair], epoch: int | None) -> tuple[list[Row], list[str]
 
     kind = pairs[0][0].config.protocol.evaluate_on
     found, left_out = [], []
+    records = [[run.epochs[-1 if epoch is None else epoch - 1] for run in both] for both in pairs]
     for name, metric in METRICS.items():
         title = metric.label.replace("\n", " ").replace("test", kind)
-        numbers = [[run.epochs[-1 if epoch is None else epoch - 1].get(name) for run in both] for both in pairs]
+        numbers = [[record.get(name) for record in both] for both in records]
         # A learning rate that has come to 0 turns no weights: what is left of the angle is rounding.
         lowest = LOWEST[name] if name == "angular_step" else -math.inf
         if all(number is not None and number > lowest for both in numbers for number in both):
@@ -138,6 +141,9 @@ def rows(pairs: Sequence[Pair], epoch: int | None) -> tuple[list[Row], list[str]
             found.append(Row(f"{title}, {metric.unit}" if metric.unit else title, base, other))
         elif any(name in record for both in pairs for run in both for record in run.epochs):
             left_out.append(title)
+    norms = [[record.get("layer_weight_norms", {}).get(HEAD) for record in both] for both in records]
+    if all(norm is not None for both in norms for norm in both):
+        found.append(Row("weight norm, head", *np.array(norms, np.float64).T))
     for name, which, best in (("test_loss", "lowest", min), ("test_accuracy", "highest", max)):
         metric = METRICS[name]
         numbers = [[best(record[name] for record in run.epochs[:epoch]) for run in both] for both in pairs]

@@ -49,6 +49,7 @@ def test_differences_and_factors_are_those_of_a_paired_t_test(run, comparisons):
         "training loss, nats": lambda epochs: epochs[-1]["train_loss"],
         "test accuracy, %": lambda epochs: epochs[-1]["test_accuracy"],
         "logit norm": lambda epochs: epochs[-1]["logit_norm"],
+        "weight norm, head": lambda epochs: epochs[-1]["layer_weight_norms"]["head/linear/kernel"],
         "lowest test loss, nats": lambda epochs: min(record["test_loss"] for record in epochs),
         "highest test accuracy, %": lambda epochs: max(record["test_accuracy"] for record in epochs),
     }
