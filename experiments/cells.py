@@ -9,7 +9,7 @@ from collections.abc import Collection
 from dataclasses import replace
 from typing import NamedTuple
 
-from adamlab.hyperparameters import ABLATIONS, ConfigError, Hyperparameters
+from adamlab.hyperparameters import ABLATIONS, OPTIMIZERS, ConfigError, Hyperparameters
 from adamlab.protocol import Protocol
 
 # The rows of each table.
@@ -136,7 +136,7 @@ def starting_point(protocol: Protocol, optimizer: str, batch_size: int) -> Cell:
     0.004
     """
     optimizer = ABLATIONS.get(optimizer, optimizer)
-    is_sgd, rule, power = optimizer in ("sgd", "sgd_lawn"), "square root", 0.5
+    is_sgd, rule, power = "beta2" not in OPTIMIZERS[optimizer].names, "square root", 0.5
     if protocol.name == "lawn-laptop":
         starts, usual_batch, share = _AT_50, 50, 1.0
     elif protocol.image_size is not None:

@@ -29,9 +29,15 @@ def max_pool(x: Array, window: int, stride: int) -> Array:
     Returns:
       The maxima, (batch, (height + 2p - k) // s + 1, (width + 2p - k) // s + 1, channels), of x's dtype.
 
+    Raises:
+      ValueError: A window is larger than the padded map.
+
     >>> max_pool(jnp.arange(16.0).reshape(1, 4, 4, 1), 2, 2)[0, :, :, 0].tolist()
     [[5.0, 7.0], [13.0, 15.0]]
     """
+    largest = min(x.shape[1:3]) + 2 * ((window - 1) // 2)
+    if window > largest:
+        raise ValueError(f"window must be at most {largest} on a map of shape {x.shape[1:3]}, got {window}")
     return _max_pool(x, window, stride)
 
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 
 from adamlab.config import RunConfig
-from adamlab.hyperparameters import OPTIMIZERS
+from adamlab.hyperparameters import OPTIMIZERS, ConfigError
 from adamlab.optim import adam, adam_lawn, adamp, lamb_lawn, sgd_lawn, three_phase_schedule, two_phase_schedule
 from adamlab.optim.adam import scale_by_adam
 from adamlab.optim.leaves import kernel_mask
@@ -18,6 +18,8 @@ from adamlab.training.step import Arrays
 
 def _kernels(params: optax.Params, of_head: bool) -> optax.Params:
     """Marks the kernels of the head, which every net of `adamlab.models` has under this name, or all others."""
+    if "head" not in params:
+        raise ConfigError(f"this optimizer needs a net with a layer named head, got {', '.join(params)}")
     return {
         layer: jax.tree.map(lambda is_kernel, layer=layer: is_kernel and (layer == "head") == of_head, flags)
         for layer, flags in kernel_mask(params).items()

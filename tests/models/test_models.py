@@ -240,7 +240,7 @@ def test_vgg19_pools_between_stages():
 @pytest.mark.parametrize(
     ("arguments", "options", "error", "message"),
     [
-        (("resnet18", 10), {}, ValueError, r"plain20, resnet34, resnet50, vgg19, got 'resnet18'"),
+        (("resnet18", 10), {}, ValueError, rf"{', '.join(MODELS)}, got 'resnet18'"),
         (("plain20", 0), {}, ValueError, r"num_classes.*at least 1.*0"),
         (("plain20", 10), {"stem": "cifar"}, TypeError, r"plain20 has no option stem; it has downsample"),
         (("vgg19", 10), {"widths": 3, "depth": 4}, TypeError, r"vgg19 has no option widths, depth; it has axis_name"),

@@ -88,3 +88,9 @@ def test_hessian_vector_products_vmap_and_bfloat16(window, stride):
         np.testing.assert_allclose(mine, value_and_gradient(reference, one, window, stride)[1], rtol=0, atol=1e-6)
     half = jnp.asarray(x, jnp.bfloat16)
     np.testing.assert_array_equal(max_pool(half, window, stride), reference(half, window, stride))
+
+
+def test_a_window_larger_than_the_map_is_refused():
+    assert max_pool(jnp.ones((1, 1, 1, 3)), 3, 2).shape == (1, 1, 1, 3)  # padded by one pixel
+    with pytest.raises(ValueError, match=r"window must be at most 1 on a map of shape \(1, 2\), got 2"):
+        max_pool(jnp.ones((1, 1, 2, 3)), 2, 2)

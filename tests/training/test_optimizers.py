@@ -10,7 +10,7 @@ import pytest
 
 from adamlab import adamp
 from adamlab.config import RunConfig
-from adamlab.hyperparameters import OPTIMIZERS, Hyperparameters
+from adamlab.hyperparameters import OPTIMIZERS, ConfigError, Hyperparameters
 from adamlab.protocol import PROTOCOLS, Protocol
 from adamlab.training.optimizers import Recipe, traced
 
@@ -136,6 +136,12 @@ def test_a_part_of_lawn_holds_one_part_and_leaves_the_other_to_adam(optimizer, h
     norms = {name: [float(jnp.linalg.norm(p[name])) for p in part[4:]] for name in (held, free)}
     np.testing.assert_allclose(norms[held], norms[held][0], rtol=1e-6)
     assert abs(norms[free][-1] / norms[free][0] - 1) > 1e-4
+
+
+def test_a_part_of_lawn_needs_a_head():
+    optimizer = Recipe("adam_lawn_body", "phases")(traced(config_of("adam_lawn_body", "phases")))
+    with pytest.raises(ConfigError, match="needs a net with a layer named head, got first, last"):
+        optimizer.init({"first": jnp.ones((2, 2)), "last": jnp.ones((2, 2))})
 
 
 def test_lengths_are_given_in_steps():
