@@ -1,7 +1,8 @@
 """From the papers' names to Optax's: a run's optimizer and its learning rate, from its hyperparameters as arrays."""
 
+from collections.abc import Mapping
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ from adamlab.optim.variants import decay_while_free
 from adamlab.training.step import Arrays
 
 
-def _kernels(params: optax.Params, of_head: bool) -> optax.Params:
+def _kernels(params: Mapping[str, Any], of_head: bool) -> dict[str, Any]:
     """Marks the kernels of the head, which every net of `adamlab.models` has under this name, or all others."""
     if "head" not in params:
         raise ConfigError(f"this optimizer needs a net with a layer named head, got {', '.join(params)}")
