@@ -75,7 +75,7 @@ class RunConfig:
             if getattr(self, name) == whole:
                 object.__setattr__(self, name, None)
         check_names(self.optimizer, self.hyperparameters)
-        having = ("adam", "adam_lawn", "adam_three_phase", "adam_lawn_head", "adam_lawn_body", "adamw")
+        having = [name for name in OPTIMIZERS if ABLATIONS.get(name, name) in ("adam", "adam_lawn", "adamw")]
         if self.epsilon_placement == "inside" and self.optimizer not in having:
             raise ConfigError(f"epsilon_placement inside is for {', '.join(having)}, got {self.optimizer}")
         if self.protocol.schedule == "constant" and self.optimizer in ABLATIONS:

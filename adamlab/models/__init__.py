@@ -49,11 +49,7 @@ def create(name: str, num_classes: int, **options: Any) -> nn.Module:
     if num_classes < 1:
         raise ValueError(f"num_classes must be at least 1, got {num_classes}")
     constructor = MODELS[name]
-    known = [
-        option
-        for option in inspect.signature(constructor).parameters
-        if option not in ("num_classes", "parent", "name")
-    ]
+    known = [option for option in inspect.signature(constructor).parameters if option != "num_classes"]
     unknown = [option for option in options if option not in known]
     if unknown:
         raise TypeError(f"{name} has no option {', '.join(unknown)}; it has {', '.join(known)}")
