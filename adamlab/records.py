@@ -153,8 +153,9 @@ def load(results: str | Path) -> "pd.DataFrame":
     Returns:
       One row per run and epoch. Columns: the configuration (`dataset`, `model`, `alpha`, `seed`, ...); `setting`, what
       of it differs from the default; the epoch's record: `epoch`, `train_loss` (nats, the mean over the epoch's steps),
-      `test_loss` (nats, after it), `test_accuracy` (in [0, 1], after it), `seconds`, `images_per_second`, and where
-      loss flattening was traced, what `adamlab.analysis.flattening.trace` measures and `trace_seconds`; and `outcome`:
+      `test_loss` (nats, after it), `test_accuracy` (in [0, 1], after it), `temperature` and `scaled_test_loss` (of
+      `adamlab.analysis.calibration`; older records lack them), `seconds`, `images_per_second`, and where loss
+      flattening was traced, what `adamlab.analysis.flattening.trace` measures and `trace_seconds`; and `outcome`:
       `finished`, `diverged` or `unfinished`. A run without a finished epoch has one row, of epoch 0 and without
       metrics: one that diverged is a result, too.
 

@@ -75,6 +75,8 @@ METRICS = {
     "train_loss": Metric("training loss", "log", ceiling=20, unit="nats"),
     "test_loss": Metric("test loss", "log", ceiling=20, unit="nats"),
     "test_accuracy": Metric("test accuracy", "linear", ceiling=100, unit="%", factor=100),
+    "scaled_test_loss": Metric("test loss at the\nbest temperature", "log", ceiling=20, unit="nats"),
+    "temperature": Metric("best temperature", "log"),
     # Loss flattening, as `adamlab.training.loop.train` measures it.
     "gradient_norm": Metric("gradient norm", "log"),
     "logit_norm": Metric("logit norm", "linear"),

@@ -4,9 +4,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from adamlab.analysis import flattening, intervals, sensitivity
+    from adamlab.analysis import calibration, flattening, intervals, sensitivity
 
-__all__ = ["flattening", "intervals", "sensitivity"]
+__all__ = ["calibration", "flattening", "intervals", "sensitivity"]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from adamlab.analysis.calibration import best_temperature
 from adamlab.config import RunConfig
 from adamlab.training.build import Program
 from adamlab.training.checkpoint import Checkpoints, Position
@@ -30,6 +31,20 @@ class Diverged(Exception):
     def __init__(self, epoch: int, step: int) -> None:
         super().__init__(f"not all numbers are finite from step {step} (epoch {epoch}) on")
         self.epoch, self.step = epoch, step
+
+
+class Evaluation(NamedTuple):
+    """Means over the images that a run is evaluated on.
+
+    Args:
+      loss: Nats.
+      accuracy: In [0, 1].
+      scaled_losses: The loss at each of `adamlab.analysis.calibration.TEMPERATURES`, nats, (65,).
+    """
+
+    loss: float
+    accuracy: float
+    scaled_losses: np.ndarray
 
 
 class Group:
@@ -117,23 +132,26 @@ class Group:
             started += time.perf_counter() - paused  # a checkpoint is not training
 
     def record(
-        self, place: int, loss: float, accuracy: float, seconds: float, feed: ArrayFeed | StreamFeed
+        self, place: int, evaluation: Evaluation, seconds: float, feed: ArrayFeed | StreamFeed
     ) -> dict[str, Any]:
         """A run's record of the epoch whose steps are done: as `train` yields it.
 
         Args:
           place: Which.
-          loss, accuracy: Of its evaluation.
-          seconds: That it took.
+          evaluation: Its evaluation, of a finite loss.
+          seconds: What that took.
           feed: Has what a traced run is measured on.
         """
         config, position = self.configs[place], self.positions[place]
         images = config.protocol.steps_per_epoch * config.protocol.batch_size
+        temperature, scaled_loss = best_temperature(evaluation.scaled_losses)
         record = {
             "epoch": position.epochs + 1,
             "train_loss": float(np.mean(position.losses)),
-            "test_loss": float(loss),
-            "test_accuracy": float(accuracy),
+            "test_loss": evaluation.loss,
+            "test_accuracy": evaluation.accuracy,
+            "temperature": temperature,
+            "scaled_test_loss": scaled_loss,
             "seconds": round(position.seconds + seconds, 3),
             "images_per_second": round(images / position.seconds, 1),
         }

@@ -14,7 +14,7 @@ from adamlab.training.build import build_program
 from adamlab.training.checkpoint import Checkpoints, Position
 from adamlab.training.cluster import agree
 from adamlab.training.feed import ArrayFeed, StreamFeed, make_feed
-from adamlab.training.group import Diverged, Group, awaited
+from adamlab.training.group import Diverged, Evaluation, Group, awaited
 from adamlab.training.parallel import Devices
 
 
@@ -51,9 +51,10 @@ def train(
 
     Yields:
       `epoch` (from 1), `train_loss` (mean over the epoch's steps, nats), `test_loss`, `test_accuracy` (in [0, 1], every
-      test image once), `seconds` (training and evaluation) and `images_per_second` (training alone); on traced epochs
-      those of `adamlab.analysis.flattening.trace` on the first training images, and `trace_seconds`. A resumed run
-      starts with the first epoch that the checkpoint does not hold.
+      test image once), `temperature` and `scaled_test_loss` (`adamlab.analysis.calibration`: the number by which logits
+      are best divided, and the test loss then, nats), `seconds` (training and evaluation) and `images_per_second`
+      (training alone); on traced epochs those of `adamlab.analysis.flattening.trace` on the first training images, and
+      `trace_seconds`. A resumed run starts with the first epoch that the checkpoint does not hold.
 
     Raises:
       Diverged: The training or test loss, a parameter, a statistic or a moment became infinite or NaN.
@@ -127,11 +128,11 @@ def train_together(
         if not group.running:
             return
         started = time.perf_counter()
-        losses, accuracies = _evaluate(group.program.evaluate, group.state, feed)
+        evaluations = _evaluate(group.program.evaluate, group.state, feed, len(configs))
         seconds = time.perf_counter() - started
         for place in sorted(group.running):
-            if np.isfinite(losses[place]):
-                yield place, group.record(place, losses[place], accuracies[place], seconds, feed)
+            if np.isfinite(evaluations[place].loss):
+                yield place, group.record(place, evaluations[place], seconds, feed)
             else:
                 yield group.drop(place, protocol.steps_per_epoch)
         group.positions = [Position(group.epochs + 1)] * len(configs)
@@ -140,13 +141,14 @@ def train_together(
             pause(group.due(epoch_ended=True))
 
 
-def _evaluate(evaluate: Callable, state: Any, feed: ArrayFeed | StreamFeed) -> tuple[np.ndarray, np.ndarray]:
-    """Each run's mean loss and accuracy over the images that the masks count."""
-    loss, correct, count = np.zeros(1), np.zeros(1), np.zeros(1)
+def _evaluate(evaluate: Callable, state: Any, feed: ArrayFeed | StreamFeed, runs: int) -> list[Evaluation]:
+    """Each run's, of the images that the masks count."""
+    sums: dict[str, Any] = {"loss": 0.0, "correct": 0.0, "count": 0.0, "scaled_losses": 0.0}
     for batches in feed.evaluation():
         found = awaited(evaluate(state, batches))
-        sums = {name: np.atleast_1d(np.asarray(value, np.float64)) for name, value in found.items()}
-        loss, correct, count = loss + sums["loss"], correct + sums["correct"], count + sums["count"]
-    if count[0] == 0:
+        sums = {name: total + np.asarray(found[name], np.float64) for name, total in sums.items()}
+    losses, correct, counts, scaled = (np.reshape(total, (runs, -1)) for total in sums.values())
+    if not counts.all():
         raise DataError("none of the images to evaluate on can be decoded")
-    return loss / count, correct / count
+    columns = (losses / counts)[:, 0].tolist(), (correct / counts)[:, 0].tolist(), scaled / counts
+    return [Evaluation(*row) for row in zip(*columns, strict=True)]

@@ -159,7 +159,7 @@ def compile_evaluation(devices: Devices, eval_step: Callable, runs: int = 1) -> 
 
     def evaluate(state: TrainState, batches: Arrays) -> Arrays:
         sums = lax.map(lambda batch: eval_step(state, batch), batches)
-        sums = {name: values.sum() for name, values in sums.items()}
+        sums = {name: values.sum(axis=0) for name, values in sums.items()}
         return sums if devices.count == 1 else lax.psum(sums, AXIS)
 
     if runs > 1:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from jax import lax
 
-from adamlab.analysis import flattening
+from adamlab.analysis import calibration, flattening
 
 Arrays = dict[str, jax.Array]
 # From a run's hyperparameters, as arrays, to its optimizer.
@@ -131,19 +131,22 @@ def make_trace(model: nn.Module, train_step: Callable, normalise: Normalisation)
 
 
 def make_eval_step(model: nn.Module, normalise: Normalisation) -> Callable:
-    """The function `eval_step(state, batch) -> {"loss", "correct", "count"}`: sums over images whose `mask` is 1.
+    """The function `eval_step(state, batch) -> {"loss", "scaled_losses", "correct", "count"}`: sums over images.
 
-    The mask lets every image of a set count once: the last batch is filled up, and what fills it has mask 0.
+    `scaled_losses`, (65,), are at `adamlab.analysis.calibration.TEMPERATURES`. Only images whose `mask` is 1 count, so
+    that each of a set counts once: the last batch is filled up, and what fills it has mask 0.
     """
 
     def eval_step(state: TrainState, batch: Arrays) -> Arrays:
         variables = {"params": state.params, "batch_stats": state.batch_stats}
         logits: Any = model.apply(variables, normalise(batch["image"]), train=False)
         loss = cross_entropy(logits, batch["label"])
+        scaled = calibration.losses_at_temperatures(logits, batch["label"])
         correct = jnp.argmax(logits, axis=-1) == batch["label"]
         # A masked image must not spoil the sum, not even with an infinite loss.
         return {
             "loss": jnp.sum(loss, where=batch["mask"]),
+            "scaled_losses": jnp.sum(scaled, axis=0, where=batch["mask"][:, None]),
             "correct": jnp.sum(correct, where=batch["mask"]),
             "count": jnp.sum(batch["mask"]),
         }

@@ -67,7 +67,7 @@ def test_the_step_counts_from_the_runs_beginning(digits, monkeypatch, one_step_c
 
 def test_a_test_loss_that_is_not_finite_is_a_divergence(digits, monkeypatch):
     program, _ = program_and_state(digits)
-    sums = {"loss": np.float32(np.inf), "correct": np.int32(7), "count": np.int32(70)}
+    sums = {"loss": np.float32(np.inf), "correct": 7, "count": 70, "scaled_losses": np.full(65, np.nan)}
     monkeypatch.setattr(
         loop, "build_program", lambda *arguments: program._replace(evaluate=lambda state, batches: sums)
     )

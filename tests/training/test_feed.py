@@ -103,8 +103,9 @@ def test_evaluation_batches_of_a_stream_are_one_after_the_other(snapshots, monke
 def test_an_evaluation_counts_all_its_batches():
     class Feed:
         def evaluation(self):
-            yield {"loss": 6.0, "correct": 1, "count": 4}
-            yield {"loss": 1.0, "correct": 1, "count": 1}
+            yield {"loss": 6.0, "correct": 1, "count": 4, "scaled_losses": [8.0, 4.0]}
+            yield {"loss": 1.0, "correct": 1, "count": 1, "scaled_losses": [1.0, 6.0]}
 
-    [loss], [accuracy] = loop._evaluate(lambda state, batch: batch, None, Feed())
-    assert (loss, accuracy) == (7 / 5, 2 / 5)
+    [evaluation] = loop._evaluate(lambda state, batch: batch, None, Feed(), runs=1)
+    assert (evaluation.loss, evaluation.accuracy) == (7 / 5, 2 / 5)
+    assert evaluation.scaled_losses.tolist() == [9 / 5, 10 / 5]

@@ -7,6 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
 
 from adamlab import models
 from adamlab.data.batches import subset
@@ -63,6 +65,10 @@ def test_every_test_image_counts_once(digits, monkeypatch):
     log_likelihood = logits[np.arange(70), labels] - np.log(np.exp(logits).sum(axis=1))
     assert record["test_loss"] == pytest.approx(-log_likelihood.mean(), rel=1e-5)
     assert record["test_accuracy"] == pytest.approx((logits.argmax(axis=1) == labels).mean())
+    # A net of four steps is best divided by less or more than 1: found by a search in float64.
+    best = minimize_scalar(lambda t: -log_softmax(logits / t, axis=1)[np.arange(70), labels].mean(), bounds=(1 / 4, 64))
+    assert record["scaled_test_loss"] == pytest.approx(best.fun, abs=1e-4)
+    assert record["scaled_test_loss"] < record["test_loss"] - 1e-3
 
 
 def test_one_step_is_optax_on_the_gradient_of_the_mean_cross_entropy(digits):
