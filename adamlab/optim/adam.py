@@ -157,4 +157,16 @@ def squared_size(x: jax.Array) -> jax.Array:
 
 def one_minus_power(decay: ArrayLike, count: ArrayLike) -> jax.Array:
     """1 - decay^count to full relative precision: in float32, 1 - 0.99999**2 keeps three digits, this keeps seven."""
-    return -jnp.expm1(count * jnp.log1p(decay - 1.0))
+    return _one_minus_power(decay - 1.0, count)
+
+
+@jax.custom_jvp
+def _one_minus_power(gap: ArrayLike, count: ArrayLike) -> jax.Array:
+    return -jnp.expm1(count * jnp.log1p(gap))
+
+
+@_one_minus_power.defjvp
+def _by_gap(primals: tuple, tangents: tuple) -> tuple[jax.Array, jax.Array]:
+    # At decay 0 the chain rule would multiply 0 by the infinite derivative of the logarithm.
+    (gap, count), (gap_dot, _) = primals, tangents
+    return _one_minus_power(gap, count), -count * jnp.power(1 + gap, count - 1) * gap_dot

@@ -118,6 +118,19 @@ def test_one_compilation_serves_a_grid_and_vmaps(problem):
     np.testing.assert_allclose(at_once, one_by_one, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("b1", [0.0, 0.5, 0.9])
+@pytest.mark.parametrize("b2", [0.0, 0.999])
+def test_derivatives_by_the_decays_are_those_of_float64(b1, b2):
+    """At 0, too, where a logarithm of the decay has none."""
+    theta, gradients = jnp.ones(3), jnp.array([[1.0, 2.0, 3.0], [-2.0, 1.0, 4.0], [1.0, -3.0, 0.5]])
+    final = jax.jacobian(lambda b1, b2: run(adamlab.adam(0.1, b1, b2), theta, gradients), argnums=(0, 1))
+    h = 1e-5
+    by_b1 = algorithm_1(theta, gradients, 0.1, b1 + h, b2) - algorithm_1(theta, gradients, 0.1, b1 - h, b2)
+    by_b2 = algorithm_1(theta, gradients, 0.1, b1, b2 + h) - algorithm_1(theta, gradients, 0.1, b1, b2 - h)
+    for ours, difference in zip(final(b1, b2), (by_b1, by_b2), strict=True):
+        np.testing.assert_allclose(ours, difference / (2 * h), rtol=1e-4, atol=1e-4)
+
+
 def test_schedule_is_counted_from_zero():
     schedule = optax.piecewise_constant_schedule(1.0, {2: 0.0})  # 1 for steps 0 and 1, then 0
     moved = run(adamlab.adam(schedule), jnp.zeros(1), jnp.ones((5, 1)))
