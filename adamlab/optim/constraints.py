@@ -59,7 +59,7 @@ def project_to_tangent(
 
     def update_fn(updates, state, params=None, **extra_args):
         del extra_args
-        spheres = measure(require_params(params), state.radius, state.count, 0, mask, unit_axis)
+        spheres = measure(require_params(params, updates), state.radius, state.count, 0, mask, unit_axis)
         state = ProjectToTangentState(optax.safe_increment(state.count), spheres.radius)
         return project(spheres, updates, unit_axis), state
 
@@ -111,7 +111,7 @@ def keep_on_sphere(mask: Mask | None = None, *, unit_axis: int | None = None) ->
 
     def update_fn(updates, state, params=None, **extra_args):
         del extra_args
-        spheres = measure(require_params(params), state.radius, state.count, 0, mask, unit_axis)
+        spheres = measure(require_params(params, updates), state.radius, state.count, 0, mask, unit_axis)
         updates = retract(spheres, updates, unit_axis)
         count = optax.safe_increment(state.count)
         drift = jnp.maximum(state.drift, largest_drift(spheres))

@@ -40,7 +40,7 @@ class LawnState(NamedTuple):
         one found, and fixed from the switch on: 0 for a leaf that had no norm there, which stays free.
       drift: The largest |norm / radius - 1| which any update so far found among the norms that one had set, float32,
         shape (). Rounding alone makes about 1e-7 for float32 parameters. More shows that something moved them in
-        between: most likely a transformation that comes after `lawn`, which must be last.
+        between: most likely a transformation that comes after `lawn`, which must be last. NaN where weights are.
       inner_state: The state of the inner optimizer.
     """
 
@@ -78,11 +78,11 @@ def lawn(
     whatever scales, clips or averages updates. Right are ``chain(clip_by_global_norm(1.0), lawn(adam(1e-3), ...))``
     and ``lawn(chain(clip_by_global_norm(1.0), adam(1e-3)), ...)``; wrong are
     ``chain(lawn(...), clip_by_global_norm(1.0))``, ``chain(lawn(...), add_decayed_weights(...))``,
-    ``chain(lawn(scale_by_adam(), ...), scale_by_learning_rate(1e-3))`` and ``schedule_free(lawn(...), ...)``. A
-    transformation cannot see its place, but it sees the parameters: `LawnState.drift` tells. Wrappers that apply an
-    update as it is or not at all may go around it: `MultiSteps`, `apply_if_finite`, `masked`, `partition`, and
-    `inject_hyperparams` (with ``static_args=("mask", "unit_axis")``, and ``hyperparam_dtype=jnp.float32`` for
-    parameters of bfloat16, to which it would round a decay rate of 0.999: to 1).
+    ``chain(lawn(scale_by_adam(), ...), scale_by_learning_rate(1e-3))``, ``schedule_free(lawn(...), ...)`` and
+    ``lookahead(lawn(...), ...)``. A transformation cannot see its place, but it sees the parameters: `LawnState.drift`
+    tells. Wrappers that apply an update as it is or not at all may go around it: `MultiSteps`, `apply_if_finite`,
+    `masked`, `partition`, and `inject_hyperparams` (with ``static_args=("mask", "unit_axis")``, and
+    ``hyperparam_dtype=jnp.float32`` for parameters of bfloat16, to which it would round a decay rate of 0.999: to 1).
 
     Args:
       inner: Any Optax optimizer but those with a line search, which would not see the constraint. What takes the
@@ -110,9 +110,9 @@ def lawn(
       over devices under `jax.jit`, norms are global; inside `jax.shard_map` and `jax.pmap` they must be replicated.
 
     Raises:
-      TypeError: `inner` is no optimizer.
+      TypeError: `inner` is no optimizer, or `update` gets another state.
       ValueError: An argument is out of range, a constrained leaf has no `unit_axis`, the mask selects nothing, or
-        `update` gets no `params`.
+        `update` gets no `params`, or others than those of the state or of the updates.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax
@@ -144,7 +144,12 @@ def lawn(
         return LawnState(jnp.zeros([], jnp.int32), radius, zero_drift(radius), inner_state)
 
     def update_fn(updates, state, params=None, **extra_args):
-        params = require_params(params)
+        if not hasattr(state, "radius"):
+            raise TypeError(
+                f"state must be a LawnState, got a {type(state).__name__}; to go on from that of the optimizer inside, "
+                "lawn(...).init(params)._replace(inner_state=...)"
+            )
+        params = require_params(params, updates)
         spheres = measure(params, state.radius, state.count, free_steps, mask, unit_axis)
         updates = project(spheres, updates, unit_axis)
         inner_state = state.inner_state

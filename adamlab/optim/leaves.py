@@ -39,7 +39,7 @@ def kernel_mask(params: optax.Params) -> Any:
         return name.split("/")[-1] not in ("bias", "scale", "b", "offset")
 
     leaves, structure = jax.tree.flatten(params)
-    return structure.unflatten(map(is_kernel, _names(params), leaves))
+    return structure.unflatten(map(is_kernel, paths(params), leaves))
 
 
 def select(params: optax.Params, mask: Mask | None) -> Leaves:
@@ -47,6 +47,7 @@ def select(params: optax.Params, mask: Mask | None) -> Leaves:
     leaves = named(params)
     if not leaves:
         return {}
+    hint = "; in inject_hyperparams it is a static_args" if _is_flag(mask) else ""
     mask = kernel_mask if mask is None else mask
     # A tree of bools may be callable, too: an Equinox module is. And a function may be a tree: a `Partial` is.
     if callable(mask) and not any(map(_is_flag, jax.tree.leaves(mask))):
@@ -56,11 +57,13 @@ def select(params: optax.Params, mask: Mask | None) -> Leaves:
             raise ValueError(f"mask must be a tree of bools, or a function that gives one, but has {flag!r}")
     try:  # as in optax.masked, one bool in the mask may stand for a whole subtree of the parameters
         flags = jax.tree.leaves(jax.tree.map(lambda m, tree: jax.tree.map(lambda _: bool(m), tree), mask, params))
-    except ValueError as error:
-        raise ValueError(f"mask must have the structure of the parameters, or begin as it does: {error}") from None
+    except ValueError:
+        raise ValueError(
+            f"mask must have the structure of the parameters, {list(leaves)}, or begin as it does, "
+            f"but has {paths(mask)}, or nodes of other types, which a function of the parameters would not have"
+        ) from None
     if not any(flags):
         found = ", ".join(f"{name or 'the parameter'} {jnp.shape(leaf)}" for name, leaf in leaves.items())
-        hint = "; in inject_hyperparams it is a static_args" if _is_flag(mask) else ""
         raise ValueError(f"mask must select the leaves to constrain, but selects none of: {found}{hint}")
     return {name: jnp.asarray(leaf) for (name, leaf), flag in zip(leaves.items(), flags, strict=True) if flag}
 
@@ -72,7 +75,7 @@ def _is_flag(leaf: Any) -> bool:
 
 def named(params: optax.Params) -> Leaves:
     """All leaves by path. Two of one path, such as "a/c" and "c" below "a", are an error."""
-    leaves = list(zip(_names(params), jax.tree.leaves(params), strict=True))
+    leaves = list(zip(paths(params), jax.tree.leaves(params), strict=True))
     if len(dict(leaves)) < len(leaves):
         raise ValueError(f"every leaf needs a path of its own, got {sorted(name for name, _ in leaves)}")
     return dict(leaves)
@@ -96,15 +99,15 @@ def map_leaves(function: Callable[..., jax.Array], tree: Any, *quantities: Leave
     return tree_map_with_path(apply, tree)
 
 
-def _names(tree: Any) -> list[str]:
+def paths(tree: Any) -> list[str]:
     """The paths of a tree's leaves, in their order.
 
     The last step into a box (nnx.Param, linen.Partitioned) is no name: nnx.Optimizer inits with boxes and updates
     without them. A box holds one leaf; a `value` that has others beside it is a field of that name.
     """
-    paths = [path for path, _ in tree_leaves_with_path(tree)]
-    below = Counter(path[:depth] for path in paths for depth in range(len(path)))
-    return [_joined(_unboxed(path) if below[path[:-1]] == 1 else path) for path in paths]
+    keys = [path for path, _ in tree_leaves_with_path(tree)]
+    below = Counter(path[:depth] for path in keys for depth in range(len(path)))
+    return [_joined(_unboxed(path) if below[path[:-1]] == 1 else path) for path in keys]
 
 
 def _unboxed(path: tuple) -> tuple:

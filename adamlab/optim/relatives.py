@@ -84,7 +84,7 @@ def scale_by_adamp(
 
     def update_fn(updates, state, params=None, **extra_args):
         del extra_args
-        params = require_params(params)
+        params = require_params(params, updates)
         count = optax.safe_increment(state.count)
         mu = jax.tree.map(partial(average, b1), state.mu, updates)
         nu = jax.tree.map(partial(average, b2), state.nu, jax.tree.map(squared_size, updates))

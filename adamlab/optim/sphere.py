@@ -17,7 +17,7 @@ import optax
 from jax import lax
 from jax.core import Tracer
 
-from adamlab.optim.leaves import Leaves, Mask, map_leaves, named, select
+from adamlab.optim.leaves import Leaves, Mask, map_leaves, named, paths, select
 
 
 def layer_norms(params: optax.Params) -> Leaves:
@@ -55,10 +55,16 @@ def inner_product(x: jax.Array, y: jax.Array, unit_axis: int | None = None) -> j
     return jnp.sum(products, axis=tuple(axis for axis in range(x.ndim) if axis != unit), keepdims=True)
 
 
-def require_params(params: optax.Params | None) -> optax.Params:
-    """The parameters given to an `update` that depends on them; an error where there are none."""
+def require_params(params: optax.Params | None, updates: Any) -> optax.Params:
+    """The parameters given to an `update` that depends on them; an error where they are none, or not of the updates.
+
+    A leaf finds its weight by its path. Under another one, as `optax.lookahead` has them, it would pass unprojected.
+    """
     if params is None:
         raise ValueError("this transformation needs the parameters: call update(updates, state, params)")
+    ours, theirs = paths(params), paths(updates)
+    if ours and theirs and set(ours).isdisjoint(theirs):
+        raise ValueError(f"updates must have the parameters' paths, {ours}, got {theirs}")
     return params
 
 
@@ -102,13 +108,14 @@ def measure(
 ) -> Spheres:
     """Measures the norms, which become the radii up to and including step `free_steps`, the first one held."""
     weight = select(params, mask)
-    of_state = sorted(radius) if isinstance(radius, Mapping) else []
-    if weight and of_state != sorted(weight):
-        raise ValueError(
-            f"the state must be of the same parameters and mask: it has radii of {of_state}, and the mask selects "
-            f"{sorted(weight)}"
-        )
     square = {name: inner_product(w, w, unit_axis) for name, w in weight.items()}
+    of_state = {name: jnp.shape(r) for name, r in radius.items()} if isinstance(radius, Mapping) else {}
+    needed = {name: jnp.shape(sq) for name, sq in square.items()}
+    if needed and of_state != needed:  # other shapes would be broadcast
+        raise ValueError(
+            f"the state must be of the same parameters, mask and unit_axis: it has radii of {of_state}, where "
+            f"{needed} are needed"
+        )
     # Not count <= free_steps: a fraction of a step then counts as a whole one here too.
     is_new = count - 1 < free_steps
     radius = {name: jnp.where(is_new, _root(sq), radius[name]) for name, sq in square.items()} or radius
@@ -167,4 +174,4 @@ def _non_zero(divisor: jax.Array) -> jax.Array:
 
 def _root(square: jax.Array) -> jax.Array:
     """The square root, with a derivative of 0 at 0: who differentiates through a training would get NaN there."""
-    return jnp.where(square > 0.0, jnp.sqrt(_non_zero(square)), 0.0)
+    return jnp.where(square == 0.0, 0.0, jnp.sqrt(jnp.where(square == 0.0, 1.0, square)))

@@ -25,7 +25,7 @@ def adam_lawn(
     Args:
       learning_rate: Step size, or a schedule such as `three_phase_schedule`.
       free_steps, mask: As in `lawn`.
-      b1, b2, eps, eps_root: As in `adam`. Under `optax.inject_hyperparams` see `lawn`.
+      b1, b2, eps, eps_root: As in `adam`. Under `optax.inject_hyperparams` see `lawn`; only the mask is static.
 
     Returns:
       A transformation with a `LawnState`, last in its chain.

@@ -7,6 +7,7 @@ import optax
 import pytest
 
 from adamlab.optim.adam import adam
+from adamlab.optim.constraints import keep_on_sphere, project_to_tangent
 from adamlab.optim.lawn import LawnState, lawn
 from adamlab.optim.leaves import kernel_mask
 from adamlab.optim.sphere import layer_norms
@@ -63,7 +64,7 @@ def test_wrong_use_is_refused():
             ValueError, match=rf"unit_axis must be an axis of every constrained leaf, got {axis} for shape"
         ):
             lawn(adam(0.1), free_steps=1, unit_axis=axis).init(toy.PARAMS)
-    with pytest.raises(ValueError, match="mask must have the structure of the parameters"):
+    with pytest.raises(ValueError, match=r"mask must have the structure .* but has \['other'\], or nodes of [^\n]*$"):
         lawn(adam(0.1), free_steps=1, mask={"other": True}).init(toy.PARAMS)
     for mask in ("kernel", dict.fromkeys(toy.PARAMS, "lawn"), lambda params: jax.tree.map(jnp.ndim, params)):
         with pytest.raises(ValueError, match="mask must be a tree of bools, or a function that gives one, but has"):
@@ -77,13 +78,32 @@ def test_wrong_use_is_refused():
     with pytest.raises(ValueError, match="needs the parameters"):
         optimizer.update(toy.PARAMS, optimizer.init(toy.PARAMS))
     other = adam_lawn(0.1, 1, mask={name: name == "conv/kernel" for name in toy.PARAMS}).init(toy.PARAMS)
-    with pytest.raises(ValueError, match=r"it has radii of \['conv/kernel'\], and the mask selects \['conv/kernel', "):
+    with pytest.raises(
+        ValueError, match=r"radii of {'conv/kernel': \(\)}, where {'conv/kernel': \(\), 'dense/kernel': "
+    ):
         optimizer.update(toy.PARAMS, other, toy.PARAMS)
+    per_unit = lawn(adam(0.1), free_steps=1, unit_axis=-1)
+    with pytest.raises(ValueError, match=r"mask and unit_axis: it has radii of {'conv/kernel': \(1, 1, 1, 4\), "):
+        optimizer.update(toy.PARAMS, per_unit.init(toy.PARAMS), toy.PARAMS)
+    wider = toy.PARAMS | {"dense/kernel": jnp.ones((6, 5))}
+    with pytest.raises(ValueError, match=r"'dense/kernel': \(1, 3\)}, where .*'dense/kernel': \(1, 5\)} are needed"):
+        per_unit.update(wider, per_unit.init(toy.PARAMS), wider)
+    with pytest.raises(
+        TypeError, match="state must be a LawnState, got a tuple; to go on from that of the optimizer in"
+    ):
+        optimizer.update(toy.PARAMS, adam(0.1).init(toy.PARAMS), toy.PARAMS)
     of_each_example = jax.tree.map(lambda w: jnp.stack([w, w]), toy.PARAMS)  # broadcast, it would be projected wrongly
     with pytest.raises(
         ValueError, match=r"must have the parameters' shapes, got \(2, 3, 3, 2, 4\) for conv/kernel \(3, "
     ):
         optimizer.update(of_each_example, optimizer.init(toy.PARAMS), toy.PARAMS)
+    # Its parameters are pairs, fast and slow, and its gradients are not: none would be projected.
+    pairs = optax.LookaheadParams(toy.PARAMS, toy.PARAMS)
+    for inside in (lawn(optax.lookahead(optax.sgd(0.1), 3, 0.5), free_steps=0), project_to_tangent(), keep_on_sphere()):
+        with pytest.raises(
+            ValueError, match=r"must have the parameters' paths, \['fast/conv/bias', .* got \['conv/bias'"
+        ):
+            inside.update(toy.PARAMS, inside.init(pairs), pairs)
     clash = {"a/c": jnp.ones((2, 2)), "a": {"c": jnp.ones((2, 2))}}
     for function in (optimizer.init, layer_norms):
         with pytest.raises(ValueError, match="a path of its own"):

@@ -121,6 +121,16 @@ def test_the_drift_shows_what_comes_after():
     assert all(drift(optimizer) > 1e-4 for optimizer in wrong)
 
 
+def test_weights_that_are_nan_have_a_drift_that_is_nan():
+    optimizer = lawn(optax.sgd(0.1), free_steps=0)
+    gradients = toy.PARAMS | {"dense/kernel": toy.PARAMS["dense/kernel"].at[0, 0].set(jnp.nan)}
+    state, params = optimizer.init(toy.PARAMS), toy.PARAMS
+    for _ in range(2):
+        updates, state = optimizer.update(gradients, state, params)
+        params = optax.apply_updates(params, updates)
+    assert np.isnan(state.drift)
+
+
 def test_the_drift_remembers_what_has_stopped():
     """The next update puts a norm right again: what a seldom clipping did must still be seen at the end."""
     once = optax.conditionally_transform(optax.scale(0.5), lambda step: step == 10)
