@@ -166,10 +166,7 @@ def load(results: str | Path) -> "pd.DataFrame":
 
     rows = []
     for run in read_runs(Path(results)):
-        shared = flatten(run.config.to_dict()) | {
-            "setting": run.config.setting,
-            "outcome": run.ending,
-        }
+        shared = flatten(run.config.to_dict()) | {"setting": run.config.setting, "outcome": run.ending}
         rows += [shared | record for record in run.epochs or [{"epoch": 0}]]
     return pd.DataFrame(rows)
 

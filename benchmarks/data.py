@@ -30,7 +30,7 @@ from adamlab.data.pixels import random_box
 from adamlab.data.plan import Plan
 from adamlab.data.stream import PIECE, Source, read
 from adamlab.protocol import Protocol
-from benchmarks.timing import at_least, interleave, require_torch, summary, write
+from benchmarks.timing import at_least, interleave, new_file, require_torch, summary, write
 from tests.data import photos
 
 SIZE, SHAPE = 224, (500, 375)
@@ -144,7 +144,7 @@ def main() -> None:
     parser.add_argument("--workers", type=at_least(1), default=1, help="processes that decode (default: %(default)s)")
     parser.add_argument("--turns", type=at_least(1), default=5, help="turns of each program (default: %(default)s)")
     parser.add_argument("--peer", choices=("torch",), help="also time this one")
-    parser.add_argument("--output", type=Path, help="also write the figures to this JSON file")
+    parser.add_argument("--output", type=new_file, help="also write the figures to this JSON file")
     options = parser.parse_args()
     if options.peer == "torch":
         require_torch(parser)

@@ -13,7 +13,6 @@ stays as it is, and the updates of all devices compete.
 """
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -31,7 +30,7 @@ from adamlab.protocol import PROTOCOLS
 from adamlab.training.optimizers import Recipe, traced
 from adamlab.training.parallel import AXIS, Devices, compile_training
 from adamlab.training.step import Normalisation, TrainState, make_init, make_train_step
-from benchmarks.timing import at_least, interleave, names_of, numbers_from, summary, write
+from benchmarks.timing import at_least, interleave, names_of, new_file, numbers_from, summary, write
 
 # Steps in one program.
 CHUNK = 5
@@ -97,7 +96,7 @@ def main() -> None:
     )
     parser.add_argument("--batch-size", type=at_least(1), default=200, help="images per step (default: %(default)s)")
     parser.add_argument("--turns", type=at_least(1), default=5, help="turns of each program (default: %(default)s)")
-    parser.add_argument("--output", type=Path, help="also write the figures to this JSON file")
+    parser.add_argument("--output", type=new_file, help="also write the figures to this JSON file")
     options = parser.parse_args()
     counts = options.devices
     if counts[0] != 1:

@@ -15,7 +15,6 @@ before it can end, so it reads g and w once more at the beginning, and writes w 
 """
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -32,7 +31,7 @@ from adamlab.optim.relatives import adamp
 from adamlab.optim.variants import adam_lawn, lamb_lawn, sgd_lawn
 from adamlab.training.parallel import Devices, compile_training
 from adamlab.training.step import Normalisation, TrainState, make_train_step
-from benchmarks.timing import at_least, interleave, summary, write
+from benchmarks.timing import at_least, interleave, new_file, summary, write
 
 # Updates, or steps, in one program.
 CHUNK = 10
@@ -125,7 +124,7 @@ def main() -> None:
     parser.add_argument(
         "--batch-size", type=at_least(1), help="also time whole training steps on 32x32 images, this many"
     )
-    parser.add_argument("--output", type=Path, help="also write the figures to this JSON file")
+    parser.add_argument("--output", type=new_file, help="also write the figures to this JSON file")
     options = parser.parse_args()
 
     model, image = models.create(options.model, 10), jnp.zeros((1, 32, 32, 3))

@@ -17,7 +17,6 @@ import sys
 import tempfile
 import time
 from itertools import pairwise
-from pathlib import Path
 from statistics import median
 
 from adamlab.command import Parser
@@ -72,8 +71,8 @@ def main() -> None:
         child(*sys.argv[2:4], float(sys.argv[4]))
         return
 
-    from adamlab import models  # here: a start must import JAX by itself
-    from benchmarks.timing import at_least, names_of, write
+    from adamlab import data, models  # here: a start must import JAX by itself
+    from benchmarks.timing import at_least, names_of, new_file, write
 
     parser = Parser("benchmarks.startup", __doc__)
     parser.add_argument(
@@ -83,8 +82,12 @@ def main() -> None:
     parser.add_argument(
         "--turns", type=at_least(1), default=3, help="starts of each kind; medians (default: %(default)s)"
     )
-    parser.add_argument("--output", type=Path, help="also write the figures to this JSON file")
+    parser.add_argument("--output", type=new_file, help="also write the figures to this JSON file")
     options = parser.parse_args()
+    try:
+        data.load(options.dataset)
+    except data.DataError as error:
+        parser.error(str(error))
     results = {}
     for name in options.model:
         found: dict[str, list[dict[str, float]]] = {"cold": [], "warm": []}

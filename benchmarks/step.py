@@ -39,7 +39,7 @@ from adamlab.training.optimizers import Recipe, traced
 from adamlab.training.parallel import Devices, compile_training
 from adamlab.training.step import Normalisation, make_init, make_train_step
 from benchmarks.flops import matmul_flops, step_flops
-from benchmarks.timing import at_least, interleave, names_of, require_torch, summary, write
+from benchmarks.timing import at_least, interleave, names_of, new_file, require_torch, summary, write
 
 CHUNK = MAX_CHUNK  # steps per turn, as many as a study's call has: each call takes its memory anew
 
@@ -206,7 +206,7 @@ def step_parser(module: str, docstring: str | None) -> Parser:
     parser.add_argument("--model", type=names_of(NETS), default="plain20,resnet34", help=nets)
     parser.add_argument("--batch-size", type=at_least(1), default=100, help="images per step (default: %(default)s)")
     parser.add_argument("--precision", choices=tuple(DTYPES), default="float32", help="(default: %(default)s)")
-    parser.add_argument("--output", type=Path, help="also write the figures to this JSON file")
+    parser.add_argument("--output", type=new_file, help="also write the figures to this JSON file")
     return parser
 
 

@@ -19,7 +19,6 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -37,7 +36,7 @@ from adamlab.training.optimizers import Recipe, traced
 from adamlab.training.parallel import Devices, compile_training
 from adamlab.training.step import Normalisation, make_init, make_train_step
 from benchmarks.step import CHUNK
-from benchmarks.timing import at_least, interleave, names_of, require_torch, summary, write
+from benchmarks.timing import at_least, interleave, names_of, new_file, require_torch, summary, write
 from experiments.sensitivity import MODELS as STUDIED
 
 BATCH = 100
@@ -123,10 +122,12 @@ def torch_study(name: str, dataset: data.Dataset, protocol: Any) -> float:
     return time.perf_counter() - start
 
 
-def compare_studies(names: list[str], options: argparse.Namespace) -> dict[str, dict[str, float]]:
+def compare_studies(
+    names: list[str], dataset: data.Dataset, options: argparse.Namespace
+) -> dict[str, dict[str, float]]:
     """Prints and returns seconds: cold, warm, in two processes, and PyTorch's; a turn each after the other."""
     arguments = [f"--dataset={options.dataset}", f"--protocol={options.protocol}"]
-    dataset, results = data.load(options.dataset), {}
+    results = {}
     for name in names:
         with tempfile.TemporaryDirectory() as cache:
             row = {"cold": study(name, 1, cache, arguments), "warm": study(name, 1, cache, arguments)}
@@ -157,7 +158,7 @@ def main() -> None:
         "--protocol", choices=("paper", "laptop", "smoke"), default="laptop", help="of the study (default: %(default)s)"
     )
     parser.add_argument("--peer", choices=("torch",), help="also time the same study in this one")
-    parser.add_argument("--output", type=Path, help="also write the figures to this JSON file")
+    parser.add_argument("--output", type=new_file, help="also write the figures to this JSON file")
     options = parser.parse_args()
     names = options.model
     if options.peer:
@@ -169,7 +170,11 @@ def main() -> None:
     if options.study:
         if other := sorted(set(names) - set(STUDIED)):
             parser.error(f"--study is of {' and '.join(STUDIED)}, got {', '.join(other)}")
-        write(options.output, {"study_seconds": compare_studies(names, options)})
+        try:
+            dataset = data.load(options.dataset)
+        except data.DataError as error:
+            parser.error(str(error))
+        write(options.output, {"study_seconds": compare_studies(names, dataset, options)})
         return
     results = {}
     for name in names:

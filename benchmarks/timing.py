@@ -15,6 +15,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from adamlab.files import RecordsError, WriteError, make_folder, write_whole
 from adamlab.provenance import provenance
 
 # The programs of a benchmark share a GPU, of which JAX would take three quarters at its start.
@@ -50,6 +51,18 @@ def numbers_from(least: int) -> Callable[[str], list[int]]:
         return [at_least(least)(part) for part in text.split(",")]
 
     return numbers
+
+
+def new_file(text: str) -> Path:
+    """The type of an option that is a file to write, refused now and not when all is measured."""
+    path = Path(text)
+    if os.path.isdir(path):
+        raise argparse.ArgumentTypeError(f"must be a file, got {text}, which is a folder")
+    try:
+        make_folder(path.parent)
+    except (RecordsError, WriteError) as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    return path
 
 
 def interleave(programs: dict[str, Callable[[], Any]], turns: int) -> dict[str, np.ndarray]:
@@ -103,8 +116,7 @@ def machine() -> dict[str, Any]:
 def write(path: Path | None, results: dict[str, Any]) -> None:
     """Writes a benchmark's results, with the machine, as JSON; nothing where no path was given."""
     if path:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"machine": machine()} | results, indent=2) + "\n")
+        write_whole(path, json.dumps({"machine": machine()} | results, indent=2) + "\n")
 
 
 def _processor() -> str:

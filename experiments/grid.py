@@ -65,7 +65,7 @@ def run_grid(
         Checkpoints(folder / "checkpoint")  # refuses the path
     if execution.vmap > 1 and isinstance(dataset, StreamDataset):
         raise ConfigError(f"--vmap is for images in memory, got {dataset.name}")
-    if out.is_file():
+    if os.path.isfile(out):  # which, unlike Path's, says no of a name that is too long
         raise RecordsError(f"--out must be a folder, got {out}, which is a file")
     if leads():  # refuses what is another's before anything is trained
         for config, folder in folders.items():

@@ -101,14 +101,10 @@ def make_execution(arguments: argparse.Namespace) -> Execution:
     Raises:
       ConfigError: A number is too low, or an engine is asked for what only this process can do.
     """
-    if arguments.workers is not None and arguments.workers < 0:
-        raise ConfigError(f"--workers must be at least 0, got {arguments.workers}")
-    if not arguments.checkpoint_minutes >= 0:  # nor NaN
-        raise ConfigError(f"--checkpoint-minutes must be at least 0, got {arguments.checkpoint_minutes}")
-    if arguments.microbatch is not None and arguments.microbatch < 1:
-        raise ConfigError(f"--microbatch must be at least 1, got {arguments.microbatch}")
-    if arguments.vmap < 1:
-        raise ConfigError(f"--vmap must be at least 1, got {arguments.vmap}")
+    for name, least in (("workers", 0), ("checkpoint_minutes", 0), ("microbatch", 1), ("vmap", 1)):
+        value = getattr(arguments, name)
+        if value is not None and not value >= least:  # nor NaN
+            raise ConfigError(f"--{name.replace('_', '-')} must be at least {least}, got {value}")
     if arguments.launcher != "local":
         if arguments.vmap > 1:
             raise ConfigError(f"--vmap is for --launcher=local, got --launcher={arguments.launcher}")
@@ -130,13 +126,10 @@ def cut_batch(arguments: argparse.Namespace, batch_size: int, devices: int) -> d
     Raises:
       ConfigError: The batch does not divide.
     """
-    microbatch = arguments.microbatch
-    if microbatch is not None and microbatch >= batch_size:
-        microbatch = None
-    piece = batch_size if microbatch is None else microbatch
+    piece = min(batch_size, arguments.microbatch or batch_size)
     check_division(batch_size, piece, devices)
     local = arguments.batch_norm == "local" and devices > 1
-    return {"microbatch": microbatch, "norm_group": piece // devices if local else None}
+    return {"microbatch": piece, "norm_group": piece // devices if local else None}
 
 
 def split_choices(name: str, text: str, choices: tuple[str, ...]) -> tuple[str, ...]:

@@ -29,9 +29,7 @@ def print_report(console: Console, results: Path) -> None:
     if not studies:
         raise RecordsError(f"no sensitivity study below {results}: what is there is of experiments.large_batch")
     for study, runs in studies.items():
-        console.print(
-            f"[bold]{escape(str(study if study.name else results.name))}[/]: losses of the last epoch, in nats"
-        )
+        console.print(f"[bold]{escape((results / study).as_posix())}[/]: losses of the last epoch, in nats")
         models = sorted({run.config.model for run in runs})
         for optimizer in optimizers_of(runs):
             for metric in LOSSES:

@@ -15,12 +15,11 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from adamlab.command import Parser, path, run_main
+from adamlab.command import Parser, run_main
 from adamlab.config import RunConfig
-from adamlab.files import RecordsError
 from adamlab.records import Run
 from plots.cells import select
-from plots.studies import draw_studies
+from plots.studies import draw_command, draw_studies
 
 # matplotlib is imported where it is needed: --help does not wait for it.
 if TYPE_CHECKING:
@@ -51,34 +50,21 @@ def compose(runs: list[Run], configs: Collection[RunConfig] | None = None) -> "d
 
 
 def draw(results: Path, out: Path | None = None, configs: Collection[RunConfig] | None = None) -> list[Path]:
-    """Draws the figures of every study below `results`.
+    """Draws the figures of every study below `results`; none if there is nothing to compare.
+
+    What it returns and its errors are those of `draw_studies`.
 
     Args:
-      results: A study's folder, or any folder above.
-      out: Where figures go, each study's where the study lies below `results`; by default into a folder `figures` of
-        the study itself.
+      results, out: As there.
       configs: The runs of figure 1 and of loss flattening. Where they, or by default all runs, have several settings
         of one optimizer at one batch size, one is drawn, as `plots.cells.quality` ranks them, and the heading says so.
-
-    Returns:
-      The files written, a PNG and an SVG per figure; none if there is nothing to compare.
-
-    Raises:
-      RecordsError: There is no run, a run is damaged, or a figure cannot be written.
     """
     return draw_studies(results, out, lambda runs: compose(runs, configs))
 
 
 def main() -> None:
     """Draws what the command line names, and prints the files."""
-    parser = Parser("plots.large_batch", __doc__)
-    parser.add_argument("results", type=path, metavar="RESULTS", help="a results folder: one study's, or any above")
-    parser.add_argument("--out", type=path, metavar="DIR", help="where figures go (default: each study's own figures/)")
-    arguments = parser.parse_args()
-    paths = draw(arguments.results, arguments.out)
-    if not paths:
-        raise RecordsError(f"nothing to draw: no study below {arguments.results} compares optimizers or batch sizes")
-    print(*paths, sep="\n")
+    draw_command(Parser("plots.large_batch", __doc__), draw, "no study below {} compares optimizers or batch sizes")
 
 
 if __name__ == "__main__":

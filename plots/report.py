@@ -8,7 +8,9 @@ Beside each figure stands what the papers claim of it, and what comes of that in
 """
 
 import base64
+import errno
 import io
+import os
 import re
 from collections import Counter
 from pathlib import Path
@@ -41,10 +43,8 @@ SAID = {
     "figure-flattening": ("L7",),
 }
 WORDS = {
-    r"\alpha": "alpha",
     r"\beta_1": "beta1",
     r"\beta_2": "beta2",
-    r"\epsilon": "epsilon",
     r"E_{free}": "E_free",
     r"\times": "x",
 }
@@ -183,14 +183,15 @@ def main() -> None:
         "-o", "--out", type=path, metavar="FILE", default=Path("report.html"), help="(default: report.html)"
     )
     arguments = parser.parse_args()
-    if arguments.out.is_dir():
+    if os.path.isdir(arguments.out):  # which, unlike Path's, says no of a name that is too long
         raise RecordsError(f"cannot write the report to {arguments.out}: it is a folder")
     page = render(gather(arguments.results))
     make_folder(arguments.out.parent)
     try:
         write_whole(arguments.out, page)
     except OSError as error:
-        raise WriteError(f"cannot write the report to {arguments.out}: {error.strerror}") from None
+        kind = RecordsError if error.errno == errno.ENAMETOOLONG else WriteError  # bad input, or the disk's fault
+        raise kind(f"cannot write the report to {arguments.out}: {error.strerror}") from None
     print(arguments.out)
 
 

@@ -17,12 +17,11 @@ from collections import Counter, defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from adamlab.command import Parser, path, run_main
-from adamlab.files import RecordsError
+from adamlab.command import Parser, run_main
 from adamlab.hyperparameters import MAGNITUDE, OPTIMIZERS
 from adamlab.records import Run
 from plots.panels import SYMBOLS, group, lawn_notes, own_scales, select
-from plots.studies import draw_studies, heading, optimizers_of
+from plots.studies import draw_command, draw_studies, heading, optimizers_of
 
 # matplotlib is imported where it is needed: --help does not wait for it.
 if TYPE_CHECKING:
@@ -167,32 +166,16 @@ def _averaged(runs: list[Run]) -> str:
 
 
 def draw(results: Path, out: Path | None = None) -> list[Path]:
-    """Draws the figures of every study below `results`.
+    """Draws the figures of every study below `results`; none if no run varies a hyperparameter.
 
-    Args:
-      results: A study's folder, or any folder above.
-      out: Where figures go, each study's where the study lies below `results`; by default into a folder `figures` of
-        the study itself.
-
-    Returns:
-      The files written, a PNG and an SVG per figure; none if no run varies a hyperparameter.
-
-    Raises:
-      RecordsError: There is no run, a run is damaged, or a figure cannot be written.
+    Its arguments, what it returns and its errors are those of `draw_studies`.
     """
     return draw_studies(results, out, compose_all)
 
 
 def main() -> None:
     """Draws what the command line names, and prints the files."""
-    parser = Parser("plots.sensitivity", __doc__)
-    parser.add_argument("results", type=path, metavar="RESULTS", help="a results folder: one study's, or any above")
-    parser.add_argument("--out", type=path, metavar="DIR", help="where figures go (default: each study's own figures/)")
-    arguments = parser.parse_args()
-    paths = draw(arguments.results, arguments.out)
-    if not paths:
-        raise RecordsError(f"nothing to draw: no run below {arguments.results} varies one hyperparameter alone")
-    print(*paths, sep="\n")
+    draw_command(Parser("plots.sensitivity", __doc__), draw, "no run below {} varies one hyperparameter alone")
 
 
 if __name__ == "__main__":

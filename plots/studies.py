@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from adamlab.claims.published import set_name
+from adamlab.command import Parser, path
 from adamlab.files import RecordsError, WriteError, make_folder
 from adamlab.hyperparameters import OPTIMIZERS
 from adamlab.records import Run, read_runs
@@ -40,7 +41,7 @@ def find_studies(results: Path) -> "dict[Path, list[Run]]":
     studies = defaultdict(list)
     for run in read_runs(results):
         # <study>/<model>/<setting>/<seed>, as adamlab.records lays them out.
-        study = Path(os.path.abspath(run.folder)).parents[2]
+        study = Path(os.path.abspath(run.folder / "../../.."))
         if not study.is_relative_to(base):
             raise RecordsError(f"{results} is a part of the study {study}; give that folder or one above it")
         studies[study.relative_to(base)].append(run)
@@ -91,6 +92,27 @@ def draw_studies(results: Path, out: Path | None, compose: "Callable[[list[Run]]
                 except OSError as error:
                     raise WriteError(f"cannot write figures to {folder}: {error.strerror}") from None
     return paths
+
+
+def draw_command(parser: Parser, draw: Callable[[Path, Path | None], Sequence[Path]], missing: str) -> None:
+    """Draws what the command line names, and prints the files.
+
+    Args:
+      parser: The command's, without arguments.
+      draw: From the results folder, and where figures go, to the files written.
+      missing: What to say where there are none, with `{}` for the folder.
+
+    Raises:
+      RecordsError: There is nothing to draw. And as `draw_studies`.
+      WriteError: As there.
+    """
+    parser.add_argument("results", type=path, metavar="RESULTS", help="a results folder: one study's, or any above")
+    parser.add_argument("--out", type=path, metavar="DIR", help="where figures go (default: each study's own figures/)")
+    arguments = parser.parse_args()
+    paths = draw(arguments.results, arguments.out)
+    if not paths:
+        raise RecordsError(f"nothing to draw: {missing.format(arguments.results)}")
+    print(*paths, sep="\n")
 
 
 def optimizers_of(runs: Iterable[Run]) -> list[str]:

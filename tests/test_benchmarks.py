@@ -105,6 +105,9 @@ def test_bad_input_is_refused(argument, answer, monkeypatch, capsys):
         (memory, ["--microbatch=7"], "microbatch must divide the batch of 10000, such as 5 or 8, got 7"),
         (sweep, ["--study", "--model=vgg19"], "--study is of plain20 and resnet34, got vgg19"),
         (sweep, ["--study", "--protocol=long"], "invalid choice: 'long'"),
+        (sweep, ["--study", "--dataset=nosuch"], "nosuch is not prepared in"),
+        (optimizer, ["--output=/"], "--output: must be a file, got /, which is a folder"),
+        (optimizer, ["--output=/dev/null/figures.json"], "--output: cannot write results to /dev/null"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(command, arguments, answer, monkeypatch, capsys):

@@ -18,7 +18,7 @@ def chunk_size(batch: int, limit: int) -> int:
     """
     limit = max(1, min(batch, limit))
     whole = next((size for size in range(limit, limit // 2, -1) if batch % size == 0), None)
-    return whole or _ceil(batch, _ceil(batch, limit))
+    return whole or -(-batch // -(-batch // limit))
 
 
 def in_chunks(array: Array, images: int) -> Array:
@@ -37,7 +37,3 @@ def sum_over_chunks(terms: Callable[[Array, Array], Sums], images: int, x: Array
     # Zeros made from the gradient: under shard_map they differ from device to device, as the sums do.
     zeros = jax.tree.map(lambda term: lax.full_like(grad, 0, term.dtype, term.shape), shapes)
     return lax.scan(lambda total, pair: (jax.tree.map(jnp.add, total, terms(*pair)), None), zeros, chunks)[0]
-
-
-def _ceil(a: int, b: int) -> int:
-    return -(-a // b)

@@ -5,7 +5,7 @@ import optax
 from jax.typing import ArrayLike
 
 from adamlab.optim.adam import adam, keep_dtypes
-from adamlab.optim.checks import check_decay, check_learning_rate, check_non_negative, check_steps
+from adamlab.optim.checks import check_decay, check_learning_rate, check_non_negative
 from adamlab.optim.lawn import Steps, counted, lawn
 from adamlab.optim.leaves import Mask
 
@@ -72,7 +72,6 @@ def sgd_lawn(
     check_learning_rate(learning_rate)
     check_decay(momentum=momentum)
     check_non_negative(weight_decay=weight_decay)
-    check_steps(free_steps=free_steps)
     free_steps = counted(free_steps)
     inner = optax.chain(decay_while_free(weight_decay, free_steps), optax.sgd(learning_rate, momentum, nesterov))
     return lawn(keep_dtypes(inner), free_steps=free_steps, mask=mask)

@@ -267,6 +267,8 @@ def test_a_file_is_no_results_folder(tmp_path_factory, refusal):
         sensitivity.main, [*SMALL, f"--out={file}"]
     )
     assert file.read_text() == "kept"
+    long = file.with_name("a" * 300)
+    assert f"cannot read {long}" in refusal(sensitivity.main, [*SMALL, f"--out={long}"])
 
 
 def test_help_waits_for_nothing_heavy():

@@ -189,6 +189,7 @@ def test_bad_input_is_one_line(refuse, tmp_path):
     (tmp_path / "file").touch()
     assert "cannot write results to" in refuse(tmp_path / "results", "-o", tmp_path / "file" / "report.html")
     assert "it is a folder" in refuse(tmp_path / "results", "-o", tmp_path)
+    assert "File name too long" in refuse(tmp_path / "results", "-o", tmp_path / ("a" * 300))
 
 
 # A browser that never asks the network for anything: not for the page, and not for itself.

@@ -1,6 +1,7 @@
 """The sensitivity figures: which run stands where, what is read off the axes."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -274,6 +275,14 @@ def test_each_study_gets_its_figures(tmp_path):
     }
     with pytest.raises(records.RecordsError, match="is a part of the study"):
         draw(study / "plain20")
+
+
+def test_a_run_that_is_mounted_below_the_root_has_no_study(monkeypatch):
+    """As a container may have it; what lies above `/` is `/`."""
+    run = SimpleNamespace(folder=Path("/run"))
+    monkeypatch.setattr("plots.studies.read_runs", lambda results: [run])
+    with pytest.raises(records.RecordsError, match="/run is a part of the study /;"):
+        draw(Path("/run"))
 
 
 def test_same_records_give_the_same_bytes(tmp_path):
