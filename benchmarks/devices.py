@@ -30,6 +30,7 @@ from adamlab.protocol import PROTOCOLS
 from adamlab.training.optimizers import Recipe, traced
 from adamlab.training.parallel import AXIS, Devices, compile_training
 from adamlab.training.step import Normalisation, TrainState, make_init, make_train_step
+from benchmarks.step import trains_on
 from benchmarks.timing import at_least, interleave, names_of, new_file, numbers_from, summary, write
 
 # Steps in one program.
@@ -59,17 +60,11 @@ def programs(name: str, batch_size: int, devices: Devices) -> dict[str, Callable
         return state._replace(params=lax.pmean(state.params, AXIS)), batch["label"][0]
 
     def repeated(train_step: Callable) -> Callable[[], Any]:
-        chunk = compile_training(devices, train_step)
         state = init(np.int32(0), traced(config))
         if train_step is update:  # in the place of statistics, gradients
             state = state._replace(batch_stats=jax.tree.map(jnp.copy, state.params))
-
-        def run() -> Any:
-            nonlocal state
-            state, losses = chunk(state, images, indices, np.zeros(CHUNK, np.uint32))
-            return losses
-
-        return run
+        inputs = images, indices, np.zeros(CHUNK, np.uint32)
+        return trains_on(compile_training(devices, train_step), state, inputs)
 
     found = {"step": repeated(step), "update": repeated(update)}
     return found | ({"all-reduce": repeated(average)} if devices.count > 1 else {})

@@ -31,6 +31,7 @@ from adamlab.optim.relatives import adamp
 from adamlab.optim.variants import adam_lawn, lamb_lawn, sgd_lawn
 from adamlab.training.parallel import Devices, compile_training
 from adamlab.training.step import Normalisation, TrainState, make_train_step
+from benchmarks.step import trains_on
 from benchmarks.timing import at_least, interleave, new_file, summary, write
 
 # Updates, or steps, in one program.
@@ -93,13 +94,7 @@ def step_program(
     variables = jax.tree.map(jnp.copy, variables)
     opt_state = jax.jit(optimizer.init)(variables["params"])
     state = TrainState(variables["params"], variables["batch_stats"], opt_state, {})
-
-    def run() -> Any:
-        nonlocal state
-        state, _ = program(state, data, indices, seeds)
-        return state
-
-    return run
+    return trains_on(program, state, (data, indices, seeds))
 
 
 def report(title: str, times: dict[str, np.ndarray], num_params: int | None = None) -> dict[str, dict[str, float]]:
