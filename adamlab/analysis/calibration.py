@@ -47,7 +47,7 @@ def best_temperature(losses: ArrayLike) -> tuple[float, float]:
     .. math:: \hat T = \arg\min_T \tfrac1n \textstyle\sum_i L_i(T), \qquad \tfrac1n \textstyle\sum_i L_i(\hat T)
 
     It is chosen on the images that the loss is of. One number chosen on n images takes some 1/(2n) off their loss, half
-    a thousandth on a thousand, of all settings alike; so this is a bound for what a temperature can do.
+    a thousandth on a thousand, of all settings nearly alike; so this is a bound for what a temperature can do.
 
     Args:
       losses: The mean loss at each of `TEMPERATURES`, nats, (65,). One that is not finite is left out.
