@@ -1,6 +1,6 @@
 """Loss flattening over the epochs: losses, norms and curvature, one column per batch size.
 
-LAWN keeps the loss from flattening: gradients and curvature stay away from zero, and weights go on turning.
+LAWN is meant to keep the loss from flattening: gradients and curvature stay away from zero, weights go on turning.
 
 Source: Gupta et al., "Adam vs. SGD: Closing the generalization gap on image classification", section 2.
 """

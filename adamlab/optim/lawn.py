@@ -2,7 +2,8 @@
 
 Sources: Gupta, Ramanath, Shi and Keerthi, "Adam vs. SGD: Closing the generalization gap on image classification"
 (the LAWN paper), section 2; its algorithm stands in Gupta et al., "Logit Attenuating Weight Normalization",
-arXiv:2108.05839, 2021. Where the LAWN paper leaves a choice open, it is an argument with a default here.
+arXiv:2108.05839, 2021, of which we had the abstract alone. The LAWN paper says that each layer's weight norm is
+constrained at its current value, not how: the projection and the retraction are our reading (docs/lawn.md).
 """
 
 from numbers import Integral
@@ -91,8 +92,8 @@ def lawn(
         traced array: one program serves a grid of them. A fraction of a step counts as a whole one; a number between
         0 and 1 is refused, as a decay rate or a share of the training in the wrong place.
       mask: Which leaves to constrain: a tree of bools with the structure of the parameters, or a prefix of it, or a
-        function from parameters to such a tree. Default: `kernel_mask`, since the paper's argument is about
-        homogeneous layers; biases and normalisation parameters are free.
+        function from parameters to such a tree. Default: `kernel_mask`, our reading of "the weight vector of each
+        layer"; biases and normalisation parameters are free, so that logits may still grow through BatchNorm's scales.
       unit_axis: None, the default, holds "the norms of the weight vector of each layer". An axis holds the norms
         of each unit instead: -1 for the output units of Linen, NNX and Haiku, 0 for those of Equinox.
       project_update: Whether to remove from the inner optimizer's update what it has along w, before retraction.
