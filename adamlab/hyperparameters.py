@@ -166,7 +166,7 @@ def check_names(optimizer: str, hyperparameters: Hyperparameters) -> None:
             raise ConfigError(f"{optimizer} has no {field.name} ({', '.join(names)}), got {value}")
 
 
-# The sensitivity paper varies one hyperparameter at a time (section 3.3). Its text gives: five alphas in steps of ten,
+# The sensitivity paper varies one hyperparameter at a time (section 3.3). Its text gives: five alphas,
 # 1e-5, 1e-4 and the default among them; beta1 from 0.1 over 0.9 to one that is too high; epsilon up to 1. Inferred:
 # the other values. Its figures' legends are not at hand. Ours alone: LAWN's free epochs, and other optimizers.
 MAGNITUDE: dict[str, tuple[float, ...]] = {

@@ -12,7 +12,7 @@ one hyperparameter at a time, the others at their defaults, on a plain CNN and o
 On a CPU the first one takes 4 to 27 minutes on two cores (protocol laptop) and ends with plain20 best at
 the default alpha, ResNet-34 fitting fastest at 1e-4 and classifying best at the default.
 
-The paper's text gives the defaults of alpha and beta1; five alphas in steps of ten, 1e-5, 1e-4 and 1e-3 among them;
+The paper's text gives the defaults of alpha and beta1; five alphas, 1e-5, 1e-4 and 1e-3 among them;
 beta1 from 0.1 over 0.9 to one that is too high; epsilon up to 1; batch 100, 15 epochs. Inferred: the other defaults,
 Kingma and Ba's; the other values of the grids; the sizes of the perturbations, and that a decay rate is perturbed in
 its distance from 1.

@@ -22,7 +22,7 @@ DATASETS = {
     "constant": {"cifar10": "CIFAR-10"},
     "phases": {"cifar10": "CIFAR-10", "cifar100": "CIFAR-100", "imagenet2012": "ImageNet"},
 }
-# Choices which change what is trained, in the words of a heading. The papers' own go without saying.
+# Choices which change what is trained, in the words of a heading. Our reading of the papers goes without saying.
 WORDING = {
     ("stem", "cifar"): "CIFAR stem",
     ("downsample", "first"): "first layer of a set downsamples",

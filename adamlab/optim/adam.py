@@ -83,8 +83,8 @@ def adam(
         {\sqrt{v_t / (1 - \beta_2^t) + \bar\varepsilon} + \varepsilon}
 
     Epsilon has two places. Algorithm 1 as the sensitivity paper prints it has it inside the root (`eps_root`);
-    PyTorch's Adam, which the paper ran, and Kingma and Ba have it outside (`eps`, the default). At 1e-8 they
-    hardly differ, at 1e-4 they do: sqrt(1e-4) = 1e-2.
+    PyTorch's Adam, which the paper ran, and Kingma and Ba have it outside (`eps`, the default). Where
+    gradients are small, 1e-8 inside acts as its root, 1e-4, does outside.
 
     Every argument may be a Python number or a traced array, in any mix, so one compiled training step serves a
     whole grid of settings, and `jax.vmap` trains several at once.

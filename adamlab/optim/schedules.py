@@ -2,7 +2,7 @@
 
 The paper counts the phases, and tunes the warm-up's length and the peak; their shapes stand in an appendix of
 arXiv:2108.05839. Our reading, in this order: a constant free phase, a linear warm-up, a cosine decay to 0 at the last
-step.
+step. Section 1 has LAWN begin "with Adam in the initial warm-up phase", which may mean that the free phase warms up.
 """
 
 from numbers import Integral

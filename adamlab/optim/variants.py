@@ -34,7 +34,7 @@ def adam_lawn(
       ValueError: An argument is out of range, the mask selects nothing, or `update` gets no `params`.
 
     Source:
-      The LAWN paper, section 2.
+      The LAWN paper, section 2; how the norm is held: `lawn`.
     """
     return lawn(adam(learning_rate, b1, b2, eps, eps_root), free_steps=free_steps, mask=mask)
 
@@ -93,6 +93,8 @@ def lamb_lawn(
     mask: Mask | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """LAMB-LAWN: `optax.lamb` without weight decay under `lawn`.
+
+    The paper says that it was run, and not how: which LAMB, and all its settings, are ours.
 
     Args:
       learning_rate: Step size relative to a layer's weight norm, or a schedule such as `three_phase_schedule`.
