@@ -142,8 +142,9 @@ def test_a_killed_process_ends_the_job_and_the_next_one_continues(tmp_path, monk
     survivor = processes[1 - victim]
     _, errors = finish(processes)[1 - victim]
     assert survivor.returncode not in (0, -9)  # -9 would be ours, after waiting in vain
-    ours, jaxs = "cannot go on with the others", "JAX distributed service detected fatal errors"
-    assert ours in errors or jaxs in errors
+    # Ours, JAX's, or that of Gloo, which at times aborts the process from a thread of its own (once in 68 kills).
+    endings = "cannot go on with the others", "JAX distributed service detected fatal errors", "gloo::EnforceNotMet"
+    assert any(ending in errors for ending in endings), errors
     assert 3 <= epochs_recorded(tmp_path) < 12
 
     if victim == 1:  # a process does not begin anew alone, nor take from the others what it cannot read
